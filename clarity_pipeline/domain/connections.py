@@ -1,0 +1,144 @@
+"""What a business, a project id and a token have to look like, and what state a connection is in."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import hashlib
+import json
+import re
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from enum import StrEnum
+from typing import Any, Final, cast
+
+from pydantic import SecretStr
+
+from clarity_pipeline.domain.errors import InvalidBusinessId, InvalidProjectId, InvalidToken
+
+_BUSINESS_ID = re.compile(r"[a-z0-9_-]{1,64}")
+_PROJECT_ID = re.compile(r"[A-Za-z0-9]{6,20}")
+_JWT = re.compile(r"[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+")
+
+TOKEN_AUDIENCE: Final = "clarity.data-exporter"  # noqa: S105 - the public audience claim, no secret
+"""`aud` of a data export token (FACTS section 11, claimed)."""
+
+MAX_TOKEN_LENGTH: Final = 8192
+"""Real tokens have about 700 characters; this bounds what anybody can paste."""
+
+
+class DisabledBy(StrEnum):
+    """Who turned a connection off; reconnecting clears only the second."""
+
+    USER = "user"
+    AUTH_FAILURE = "auth_failure"
+
+
+@dataclass(frozen=True, slots=True)
+class TokenFacts:
+    """What a token says about itself. The signature is not checked: only Clarity can."""
+
+    token: SecretStr
+    fingerprint: str
+    last4: str
+    expires_at: datetime | None
+    audience: str | None
+    subject: str | None
+
+
+def parse_business_id(text: str) -> str:
+    """Raises InvalidBusinessId unless 1-64 of `a-z 0-9 _ -`."""
+    if not _BUSINESS_ID.fullmatch(text):
+        raise InvalidBusinessId(
+            f"{text!r} is not a business id: use 1 to 64 of the characters a-z, 0-9, _ and -."
+        )
+    return text
+
+
+def parse_project_id(text: str) -> str:
+    """Raises InvalidProjectId unless 6-20 letters and digits; surrounding space is dropped."""
+    stripped = text.strip()
+    if not _PROJECT_ID.fullmatch(stripped):
+        raise InvalidProjectId(
+            f"{stripped[:40]!r} is not a Clarity project id: it has 6 to 20 letters and digits, as "
+            "in the address clarity.microsoft.com/projects/view/<project id>."
+        )
+    return stripped
+
+
+def parse_token(text: str, *, now: datetime) -> TokenFacts:
+    """Read a pasted token without spending a call.
+
+    Raises InvalidToken, never quoting the text, for anything that is no JWT, is made for another
+    audience, or says that it has expired. A token that says nothing about expiry is accepted.
+    """
+    token = text.strip()
+    if len(token) > MAX_TOKEN_LENGTH or not _JWT.fullmatch(token):
+        raise InvalidToken(
+            "That is not a Clarity API token: it should be three dot-separated parts as generated "
+            "in Clarity under Settings, Data Export."
+        )
+    claims = _claims(token)
+    audience = _text_claim(claims, "aud")
+    if audience is not None and audience != TOKEN_AUDIENCE:
+        raise InvalidToken(
+            "That token is made for another service; generate one in Clarity under Settings, "
+            "Data Export."
+        )
+    expires_at = _expiry(claims)
+    if expires_at is not None and expires_at <= now:
+        raise InvalidToken(
+            f"That token expired on {expires_at:%Y-%m-%d %H:%M} UTC; generate a new one in Clarity "
+            "under Settings, Data Export."
+        )
+    return TokenFacts(
+        token=SecretStr(token),
+        fingerprint=token_fingerprint(token),
+        last4=token[-4:],
+        expires_at=expires_at,
+        audience=audience,
+        subject=_text_claim(claims, "sub"),
+    )
+
+
+def token_fingerprint(token: str) -> str:
+    """Identity of a token that does not reveal it: 32 hex digits of its SHA-256."""
+    return hashlib.sha256(token.encode()).hexdigest()[:32]
+
+
+def token_needs_renewal(expires_at: datetime | None, *, now: datetime) -> bool:
+    """Whether the token expires within a week; lifetimes are not published (FACTS section 11)."""
+    return expires_at is not None and expires_at <= now + timedelta(days=7)
+
+
+def _claims(token: str) -> dict[str, Any]:
+    payload = token.split(".")[1]
+    try:
+        decoded = base64.urlsafe_b64decode(payload + "=" * (-len(payload) % 4))
+        claims = json.loads(decoded)
+    except (binascii.Error, ValueError, RecursionError):
+        claims = None
+    if not isinstance(claims, dict):
+        raise InvalidToken(
+            "That token cannot be read: its middle part is not the JSON that a Clarity token "
+            "carries; copy it again in full."
+        )
+    return cast("dict[str, Any]", claims)
+
+
+def _text_claim(claims: dict[str, Any], name: str) -> str | None:
+    value = claims.get(name)
+    if isinstance(value, list):
+        items = cast("list[object]", value)
+        value = items[0] if len(items) == 1 else None
+    return value if isinstance(value, str) else None
+
+
+def _expiry(claims: dict[str, Any]) -> datetime | None:
+    seconds = claims.get("exp")
+    if isinstance(seconds, bool) or not isinstance(seconds, int | float):
+        return None
+    try:
+        return datetime.fromtimestamp(seconds, tz=UTC)
+    except (OverflowError, OSError, ValueError):
+        return None

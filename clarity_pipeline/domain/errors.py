@@ -1,0 +1,200 @@
+"""Every error this project raises on purpose; the class says what the caller does next.
+
+ClarityError                      one sentence: what happened, what to do   exit code 1
+├── InputError                    what was asked for is refused at the edge           2
+│   ├── UnknownBusiness           no business of that id
+│   ├── InvalidBusinessId         not 1-64 of a-z 0-9 _ -
+│   ├── InvalidProjectId          not 6-20 letters and digits
+│   ├── InvalidToken              not a Clarity JWT, or one that has already expired
+│   ├── InvalidDay                no date, a future one, or one before the business was connected
+│   ├── InvalidRequest            a call the Export API would not understand; nothing was sent
+│   ├── NotConnected              the business has no project and token
+│   └── SyncDisabled              paused, or disabled after an authentication failure
+├── ConfigurationError            a setting cannot be used                            2
+│   └── SecretKeyError            no key, or none that reads the stored token
+├── QuotaRefused                  no slot for this purpose until the reset            3
+├── ExportError                   one call brought no usable export                   1
+│   ├── AuthenticationFailed      401, 403: the token must be replaced                4
+│   ├── RateLimited               429: nothing more today
+│   ├── PermanentRefusal          the same call will fail all day: do not repeat it
+│   │   ├── RequestRejected       400 and every other status without a rule of its own
+│   │   ├── ReplyUnreadable       200, but not an array of metric blocks, or over the size cap
+│   │   └── DimensionIgnored      200, but rows lack a requested dimension
+│   └── TransientFailure          worth one more try if a slot is free
+│       ├── ServiceUnavailable    5xx
+│       ├── ReplyTimedOut         connect, read or total time ran out
+│       └── ConnectionBroken      refused, reset, cut off before the end, DNS, TLS
+└── StoreError                    our database; never held against a token            1
+    ├── DatabaseUnreachable       cannot connect, or the connection went away
+    ├── DatabaseBusy              locked by somebody else for longer than we wait
+    ├── DatabaseReadOnly
+    ├── DatabaseFull
+    ├── SchemaMismatch            the schema is newer than this program, or is not ours
+    └── ExportCorrupt             a landed body no longer matches its sha256
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, ClassVar
+
+if TYPE_CHECKING:
+    from datetime import datetime
+
+
+class ClarityError(Exception):
+    """Base of all; `str()` is one sentence fit for a person, never with a secret in it.
+
+    `code` is the stable machine name kept in job rows and printed with `--json`.
+    """
+
+    exit_code: ClassVar[int] = 1
+    code: ClassVar[str] = "error"
+
+
+class InputError(ClarityError):
+    exit_code = 2
+    code = "invalid_input"
+
+
+class UnknownBusiness(InputError):
+    code = "unknown_business"
+
+    def __init__(self, business_id: str) -> None:
+        super().__init__(
+            f"There is no business {business_id!r}; `clarity business list` shows those there are."
+        )
+        self.business_id = business_id
+
+
+class InvalidBusinessId(InputError):
+    code = "invalid_business_id"
+
+
+class InvalidProjectId(InputError):
+    code = "invalid_project_id"
+
+
+class InvalidToken(InputError):
+    code = "invalid_token"
+
+
+class InvalidDay(InputError):
+    code = "invalid_day"
+
+
+class InvalidRequest(InputError):
+    code = "invalid_request"
+
+
+class NotConnected(InputError):
+    code = "not_connected"
+
+    def __init__(self, business_id: str) -> None:
+        super().__init__(
+            f"Business {business_id!r} is not connected to Clarity; connect it with "
+            f"`clarity connect {business_id} --project-id ...`."
+        )
+        self.business_id = business_id
+
+
+class SyncDisabled(InputError):
+    code = "sync_disabled"
+
+
+class ConfigurationError(ClarityError):
+    exit_code = 2
+    code = "configuration"
+
+
+class SecretKeyError(ConfigurationError):
+    code = "secret_key"
+
+
+class QuotaRefused(ClarityError):
+    """No slot for this purpose now; `resets_at` (UTC) is when there will be one."""
+
+    exit_code = 3
+    code = "quota_refused"
+
+    def __init__(self, message: str, *, resets_at: datetime) -> None:
+        super().__init__(message)
+        self.resets_at = resets_at
+
+
+class ExportError(ClarityError):
+    """One call brought no usable export; `http_status` is None where no reply came."""
+
+    code = "export_failed"
+
+    def __init__(self, message: str, *, http_status: int | None = None) -> None:
+        super().__init__(message)
+        self.http_status = http_status
+
+
+class AuthenticationFailed(ExportError):
+    exit_code = 4
+    code = "auth_failed"
+
+
+class RateLimited(ExportError):
+    code = "rate_limited"
+
+
+class PermanentRefusal(ExportError):
+    code = "refused"
+
+
+class RequestRejected(PermanentRefusal):
+    code = "request_rejected"
+
+
+class ReplyUnreadable(PermanentRefusal):
+    code = "reply_unreadable"
+
+
+class DimensionIgnored(PermanentRefusal):
+    code = "dimension_ignored"
+
+
+class TransientFailure(ExportError):
+    code = "transient"
+
+
+class ServiceUnavailable(TransientFailure):
+    code = "service_unavailable"
+
+
+class ReplyTimedOut(TransientFailure):
+    code = "timed_out"
+
+
+class ConnectionBroken(TransientFailure):
+    code = "connection_broken"
+
+
+class StoreError(ClarityError):
+    code = "store"
+
+
+class DatabaseUnreachable(StoreError):
+    code = "database_unreachable"
+
+
+class DatabaseBusy(StoreError):
+    code = "database_busy"
+
+
+class DatabaseReadOnly(StoreError):
+    code = "database_read_only"
+
+
+class DatabaseFull(StoreError):
+    code = "database_full"
+
+
+class SchemaMismatch(StoreError):
+    code = "schema_mismatch"
+
+
+class ExportCorrupt(StoreError):
+    code = "export_corrupt"

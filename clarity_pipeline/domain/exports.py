@@ -1,0 +1,192 @@
+"""An export: one verbatim reply of the Export API with the envelope that says what it is a reply to.
+
+Parsing happens here, after landing, and never changes the bytes.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import date, datetime, timedelta
+from enum import StrEnum
+from typing import Any, Final, cast
+
+import orjson
+
+from clarity_pipeline.domain.dimensions import DimensionCombo
+from clarity_pipeline.domain.errors import DimensionIgnored, InvalidRequest, ReplyUnreadable
+from clarity_pipeline.domain.metrics import TRUNCATION_ROWS, canonical_block_name
+
+MAX_DAYS: Final = 3
+
+
+@dataclass(frozen=True, slots=True)
+class ExportRequest:
+    """One call: a combo over the last `num_of_days` x 24 hours. Raises InvalidRequest at once."""
+
+    combo: DimensionCombo
+    num_of_days: int = 1
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.num_of_days <= MAX_DAYS:
+            raise InvalidRequest(
+                f"The Export API knows the last 1 to {MAX_DAYS} days, not {self.num_of_days}."
+            )
+
+    def query(self) -> dict[str, str]:
+        """The query parameters, in the order that the dimension keys of the reply will have."""
+        query = {"numOfDays": str(self.num_of_days)}
+        for position, dimension in enumerate(self.combo.dimensions, start=1):
+            query[f"dimension{position}"] = dimension.value
+        return query
+
+
+@dataclass(frozen=True, slots=True)
+class Export:
+    """What came back, byte for byte. `requested_at` and `received_at` are UTC."""
+
+    request: ExportRequest
+    http_status: int
+    requested_at: datetime
+    received_at: datetime
+    body: bytes = field(repr=False)
+
+    @property
+    def window_start(self) -> datetime:
+        """The reply covers the 24, 48 or 72 hours before the call (FACTS section 8)."""
+        return self.requested_at - timedelta(days=self.request.num_of_days)
+
+    @property
+    def window_end(self) -> datetime:
+        return self.requested_at
+
+    @property
+    def sha256(self) -> str:
+        return hashlib.sha256(self.body).hexdigest()
+
+
+class Verdict(StrEnum):
+    """What a landed reply turned out to be when it was parsed."""
+
+    ACCEPTED = "accepted"
+    REQUEST_REJECTED = "request_rejected"
+    REPLY_UNREADABLE = "reply_unreadable"
+    DIMENSION_IGNORED = "dimension_ignored"
+
+
+@dataclass(frozen=True, slots=True)
+class LandedExport:
+    """An export as the store keeps it: `day` is the partition it was fetched for."""
+
+    id: int
+    business_id: str
+    project_id: str
+    day: date
+    export: Export
+
+
+@dataclass(frozen=True, slots=True)
+class Block:
+    """One metric block. `name` is the canonical name, or the reply's own where `known` is False."""
+
+    name: str
+    known: bool
+    rows: Sequence[Mapping[str, Any]]
+
+
+@dataclass(frozen=True, slots=True)
+class ReplySummary:
+    """What can be said of a reply without normalising it."""
+
+    row_counts: Mapping[str, int]
+    unknown_blocks: tuple[str, ...]
+
+    @property
+    def truncated(self) -> bool:
+        return any(count == TRUNCATION_ROWS for count in self.row_counts.values())
+
+
+def parse_blocks(body: bytes) -> list[Block]:
+    """The blocks of a reply body, in its order.
+
+    Raises ReplyUnreadable for anything but a JSON array of objects with a text `metricName` and
+    an array `information` of objects. Unknown, missing and reordered blocks are accepted.
+    """
+    document = _load_json(body)
+    if not isinstance(document, list):
+        raise ReplyUnreadable(
+            f"Clarity's reply is a JSON {_json_type(document)}, not an array of metric blocks; "
+            "it was kept as it came."
+        )
+    return [_parse_block(item) for item in cast("list[Any]", document)]
+
+
+def summarise(request: ExportRequest, blocks: Sequence[Block]) -> ReplySummary:
+    """Check that the reply answers the request and count its rows.
+
+    Raises DimensionIgnored when a row lacks a requested row key: the live API drops a dimension
+    it does not know and answers 200 as if none had been asked for (FACTS section 1).
+    """
+    wanted = [dimension.row_key for dimension in request.combo.dimensions]
+    for block in blocks:
+        for key in wanted:
+            if any(key not in row for row in block.rows):
+                raise DimensionIgnored(
+                    f"Clarity answered without the dimension {key} that was asked for "
+                    f"({request.combo.label}); the reply was kept but not counted."
+                )
+    counts: dict[str, int] = {}
+    for block in blocks:
+        counts[block.name] = counts.get(block.name, 0) + len(block.rows)
+    return ReplySummary(
+        row_counts=counts,
+        unknown_blocks=tuple(sorted({block.name for block in blocks if not block.known})),
+    )
+
+
+def verify(export: Export) -> ReplySummary:
+    """Judge a 200 reply as a whole. Raises ReplyUnreadable or DimensionIgnored."""
+    return summarise(export.request, parse_blocks(export.body))
+
+
+def _load_json(body: bytes) -> Any:
+    text = body.removeprefix(b"\xef\xbb\xbf")
+    if not text.strip():
+        raise ReplyUnreadable("Clarity answered 200 with an empty body; it was kept as it came.")
+    try:
+        return orjson.loads(text)
+    except orjson.JSONDecodeError:
+        # orjson refuses NaN, lone surrogates and integers over 64 bits; the standard library reads them.
+        try:
+            return json.loads(text)
+        except (ValueError, RecursionError):
+            raise ReplyUnreadable(
+                "Clarity's reply is not JSON, or was cut off; it was kept as it came."
+            ) from None
+
+
+def _parse_block(item: Any) -> Block:
+    if not isinstance(item, dict):
+        raise ReplyUnreadable("Clarity's reply has a block that is no object; it was kept.")
+    block = cast("dict[str, Any]", item)
+    name, rows = block.get("metricName"), block.get("information")
+    if not isinstance(name, str) or not isinstance(rows, list):
+        raise ReplyUnreadable(
+            "Clarity's reply has a block without metricName and information; it was kept."
+        )
+    if not all(isinstance(row, dict) for row in cast("list[Any]", rows)):
+        raise ReplyUnreadable(f"Block {name!r} of Clarity's reply has rows that are no objects.")
+    canonical = canonical_block_name(name)
+    return Block(
+        name=canonical or name,
+        known=canonical is not None,
+        rows=cast("list[dict[str, Any]]", rows),
+    )
+
+
+def _json_type(value: object) -> str:
+    return {dict: "object", str: "string", bool: "boolean", type(None): "null"}.get(
+        type(value), "number"
+    )

@@ -1,0 +1,131 @@
+"""Budget arithmetic of ten calls per project and UTC day, and who may take the next one.
+
+The limit is per project and day (FACTS section 9). Whether failed calls count is unknown there,
+so every slot that was reserved counts, whatever became of it. The reset at 00:00 UTC is what
+clients report; Microsoft does not document it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from dataclasses import dataclass
+from datetime import UTC, date, datetime, time, timedelta
+from enum import StrEnum
+from typing import Final
+
+DAILY_CALL_LIMIT: Final = 10
+
+OwedCall = tuple[str, str]
+"""(business id, dimension set): a combo of yesterday that the schedule still has to fetch."""
+
+
+class Purpose(StrEnum):
+    """What a slot is spent on."""
+
+    SCHEDULE = "schedule"
+    TEST = "test"
+    MANUAL = "manual"
+    RECOVERY = "recovery"
+
+
+class CallOutcome(StrEnum):
+    """What became of a reserved slot; a slot without one is in flight, or its process died."""
+
+    LANDED = "landed"
+    AUTH_FAILED = "auth_failed"
+    RATE_LIMITED = "rate_limited"
+    REQUEST_REJECTED = "request_rejected"
+    REPLY_UNREADABLE = "reply_unreadable"
+    DIMENSION_IGNORED = "dimension_ignored"
+    SERVICE_UNAVAILABLE = "service_unavailable"
+    TIMED_OUT = "timed_out"
+    CONNECTION_BROKEN = "connection_broken"
+    ABANDONED = "abandoned"
+
+
+class RefusalReason(StrEnum):
+    SPENT = "spent"
+    RATE_LIMITED = "rate_limited"
+    KEPT_FOR_SCHEDULE = "kept_for_schedule"
+
+
+def utc_day_of(instant: datetime) -> date:
+    """The UTC day that a call at this (aware) instant is counted on."""
+    return instant.astimezone(UTC).date()
+
+
+def resets_at(utc_day: date) -> datetime:
+    """When the calls of this day come back."""
+    return datetime.combine(utc_day + timedelta(days=1), time.min, tzinfo=UTC)
+
+
+@dataclass(frozen=True, slots=True)
+class QuotaState:
+    """A project's calls on one UTC day: `used` slots, those `kept` for the schedule, the rest free."""
+
+    project_id: str
+    utc_day: date
+    used: int
+    kept: int = 0
+    rate_limited: bool = False
+    limit: int = DAILY_CALL_LIMIT
+
+    @property
+    def free(self) -> int:
+        """Slots that a test or a manual sync may take."""
+        return 0 if self.rate_limited else max(0, self.limit - self.used - self.kept)
+
+    @property
+    def resets_at(self) -> datetime:
+        return resets_at(self.utc_day)
+
+
+def refuse_slot(
+    *,
+    used: int,
+    rate_limited: bool,
+    owed: Collection[OwedCall],
+    wanted: OwedCall,
+    may_use_share: bool,
+) -> RefusalReason | None:
+    """Decide whether the next slot may be taken for `wanted`; None means yes.
+
+    `owed` are the calls of yesterday that the schedule has still to make and nobody has in
+    flight. Whoever makes one of them pays it off, so a manual sync of yesterday is not held
+    back by the share that is kept for the very same calls. `may_use_share` is for the schedule's
+    first attempts; its retries, like everything else, take only what is not owed.
+    """
+    if rate_limited:
+        return RefusalReason.RATE_LIMITED
+    if used >= DAILY_CALL_LIMIT:
+        return RefusalReason.SPENT
+    if may_use_share:
+        return None
+    still_owed = len(set(owed) - {wanted})
+    if used + 1 + still_owed > DAILY_CALL_LIMIT:
+        return RefusalReason.KEPT_FOR_SCHEDULE
+    return None
+
+
+def refusal_message(
+    reason: RefusalReason, *, project_id: str, utc_day: date, used: int, kept: int
+) -> str:
+    """One sentence for people: why there is no call, and when there will be one."""
+    reset = f"{resets_at(utc_day):%Y-%m-%d %H:%M} UTC"
+    match reason:
+        case RefusalReason.SPENT:
+            return (
+                f"All {DAILY_CALL_LIMIT} Clarity calls of project {project_id} for {utc_day} are "
+                f"used; they come back at {reset}."
+            )
+        case RefusalReason.RATE_LIMITED:
+            ours = f"we had used {used} of {DAILY_CALL_LIMIT}"
+            return (
+                f"Clarity says that the calls of project {project_id} for {utc_day} are used up "
+                f"({ours}); they come back at {reset}."
+            )
+        case RefusalReason.KEPT_FOR_SCHEDULE:
+            return (
+                f"{used} of {DAILY_CALL_LIMIT} Clarity calls of project {project_id} are used and "
+                f"the rest is kept for the daily sync ({kept}); try again after it, or at {reset}."
+            )

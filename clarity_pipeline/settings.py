@@ -1,0 +1,101 @@
+"""Every environment variable of the project, in one class; nothing else reads the environment."""
+
+from __future__ import annotations
+
+import ipaddress
+from pathlib import Path
+from typing import Final
+from urllib.parse import urlsplit
+
+from pydantic import Field, SecretStr, ValidationError
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from clarity_pipeline.domain.errors import ConfigurationError
+
+CLARITY_API_URL: Final = "https://www.clarity.ms/export-data/api/v1"
+
+
+class Settings(BaseSettings):
+    """Read with `load_settings`; every field has a default that works on a laptop."""
+
+    model_config = SettingsConfigDict(env_prefix="CLARITY_", hide_input_in_errors=True)
+
+    home: Path = Field(
+        default=Path(".clarity"),
+        description="Embedded database, secret key file and Dagster home.",
+    )
+    database_url: SecretStr | None = Field(
+        default=None,
+        description="SQLAlchemy URL; a SQLite file in the home directory when unset.",
+    )
+    api_url: str = Field(
+        default=CLARITY_API_URL, description="Base of the Export API; http only to loopback."
+    )
+    overview: bool = Field(
+        default=False, description="Make the fifth call; a business can override it."
+    )
+    secret_keys: SecretStr | None = Field(
+        default=None,
+        description="Fernet keys, newest first, joined by commas; a key file in home when unset.",
+    )
+
+    @property
+    def database_url_or_default(self) -> SecretStr:
+        """The configured URL, or the embedded SQLite file."""
+        if self.database_url is not None and self.database_url.get_secret_value():
+            return self.database_url
+        return SecretStr(f"sqlite:///{self.home.resolve() / 'clarity.db'}")
+
+    @property
+    def secret_key_file(self) -> Path:
+        return self.home / "secret.key"
+
+    @property
+    def dagster_home(self) -> Path:
+        return self.home.resolve() / "dagster"
+
+
+def load_settings() -> Settings:
+    """Read the environment. Raises ConfigurationError naming the variable, never its value."""
+    try:
+        settings = Settings()
+    except ValidationError as error:
+        names = ", ".join(
+            f"CLARITY_{'_'.join(str(part) for part in problem['loc']).upper()}"
+            for problem in error.errors()
+        )
+        raise ConfigurationError(f"{names} cannot be read; see the README for its form.") from None
+    check_api_url(settings.api_url)
+    return settings
+
+
+def check_api_url(url: str) -> str:
+    """Refuse an address that a token must not be sent to. Raises ConfigurationError."""
+    try:
+        parts = urlsplit(url)
+        host = parts.hostname or ""
+        _ = parts.port
+    except ValueError:
+        raise ConfigurationError("CLARITY_API_URL is not an address.") from None
+    if parts.scheme not in {"http", "https"} or not host:
+        raise ConfigurationError(
+            "CLARITY_API_URL must be an https address (or http on this machine)."
+        )
+    if parts.username or parts.password:
+        raise ConfigurationError("CLARITY_API_URL must not contain a user name or password.")
+    if parts.scheme == "http" and not is_loopback(host):
+        raise ConfigurationError(
+            f"CLARITY_API_URL uses plain http to {host}; a token is sent by https, or by http to "
+            "this machine only."
+        )
+    return url
+
+
+def is_loopback(host: str) -> bool:
+    """Whether a host name or address literal stays on this machine, decided without a look-up."""
+    if host.lower() == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False

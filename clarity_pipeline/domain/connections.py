@@ -1,4 +1,4 @@
-"""What a business, a project id and a token have to look like, and what state a connection is in."""
+"""What a business id, a project id and a token look like, and what state a connection is in."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a call can be split by: the API's dimensions, the combos we ask for, and the identity of a row."""
+"""What a call can be split by: the API's dimensions, our combos, and the identity of a row."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class Dimension(StrEnum):
 
     @property
     def row_key(self) -> str:
-        """The key that holds this dimension's value in a reply's rows: `URL` comes back as `Url`."""
+        """The key of this dimension's value in a reply's rows: `URL` comes back as `Url`."""
         return "Url" if self is Dimension.URL else self.value
 
     @property
@@ -42,7 +42,7 @@ class Dimension(StrEnum):
 
     @classmethod
     def parse(cls, name: str) -> Dimension:
-        """Accept a dimension by any spelling people use; raises InvalidRequest for an unknown one."""
+        """Accept any spelling that people use; raises InvalidRequest for an unknown dimension."""
         folded = name.strip().lower()
         if folded in {"country/region", "country_region", "region"}:
             return cls.COUNTRY
@@ -58,7 +58,7 @@ DIMENSION_COLUMNS: Final[tuple[str, ...]] = tuple(dimension.column for dimension
 
 @dataclass(frozen=True, slots=True)
 class DimensionCombo:
-    """Up to three distinct dimensions of one call, in the order they are sent; none is the overview."""
+    """Up to three distinct dimensions of one call, in order of sending; none: the overview."""
 
     dimensions: tuple[Dimension, ...] = ()
 
@@ -72,7 +72,7 @@ class DimensionCombo:
 
     @property
     def dimension_set(self) -> str:
-        """The names sorted and joined by a comma: `Device,URL`; the empty string for the overview."""
+        """The names sorted and joined by a comma: `Device,URL`; empty for the overview."""
         return ",".join(sorted(dimension.value for dimension in self.dimensions))
 
     @property
@@ -89,9 +89,7 @@ class DimensionCombo:
 URL_DEVICE: Final = DimensionCombo((Dimension.URL, Dimension.DEVICE))
 URL_SOURCE: Final = DimensionCombo((Dimension.URL, Dimension.SOURCE))
 URL_COUNTRY: Final = DimensionCombo((Dimension.URL, Dimension.COUNTRY))
-URL_CAMPAIGN_CHANNEL: Final = DimensionCombo(
-    (Dimension.URL, Dimension.CAMPAIGN, Dimension.CHANNEL)
-)
+URL_CAMPAIGN_CHANNEL: Final = DimensionCombo((Dimension.URL, Dimension.CAMPAIGN, Dimension.CHANNEL))
 OVERVIEW: Final = DimensionCombo()
 
 DEFAULT_COMBOS: Final[tuple[DimensionCombo, ...]] = (

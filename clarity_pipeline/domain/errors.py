@@ -24,6 +24,7 @@ ClarityError                      one sentence: what happened, what to do   exit
 │       ├── ServiceUnavailable    5xx
 │       ├── ReplyTimedOut         connect, read or total time ran out
 │       └── ConnectionBroken      refused, reset, cut off before the end, DNS, TLS
+├── RebuildFailed                 no business of a day could be rebuilt               1
 └── StoreError                    our database; never held against a token            1
     ├── DatabaseUnreachable       cannot connect, or the connection went away
     ├── DatabaseBusy              locked by somebody else for longer than we wait
@@ -170,6 +171,10 @@ class ReplyTimedOut(TransientFailure):
 
 class ConnectionBroken(TransientFailure):
     code = "connection_broken"
+
+
+class RebuildFailed(ClarityError):
+    code = "rebuild_failed"
 
 
 class StoreError(ClarityError):

@@ -1,4 +1,4 @@
-"""An export: one verbatim reply of the Export API with the envelope that says what it is a reply to.
+"""An export: one verbatim reply of the Export API, with the envelope that says to what.
 
 Parsing happens here, after landing, and never changes the bytes.
 """
@@ -16,10 +16,16 @@ from typing import Any, Final, cast
 import orjson
 
 from clarity_pipeline.domain.dimensions import DimensionCombo
-from clarity_pipeline.domain.errors import DimensionIgnored, InvalidRequest, ReplyUnreadable
+from clarity_pipeline.domain.errors import (
+    DimensionIgnored,
+    InvalidRequest,
+    ReplyUnreadable,
+    RequestRejected,
+)
 from clarity_pipeline.domain.metrics import TRUNCATION_ROWS, canonical_block_name
 
 MAX_DAYS: Final = 3
+HTTP_OK: Final = 200
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,6 +157,16 @@ def verify(export: Export) -> ReplySummary:
     return summarise(export.request, parse_blocks(export.body))
 
 
+def verify_reply(export: Export) -> ReplySummary:
+    """Like `verify`, for a landed reply of any status. Raises RequestRejected too."""
+    if export.http_status != HTTP_OK:
+        raise RequestRejected(
+            f"Clarity refused the call ({export.http_status}); the reply was kept.",
+            http_status=export.http_status,
+        )
+    return verify(export)
+
+
 def _load_json(body: bytes) -> Any:
     text = body.removeprefix(b"\xef\xbb\xbf")
     if not text.strip():
@@ -158,7 +174,7 @@ def _load_json(body: bytes) -> Any:
     try:
         return orjson.loads(text)
     except orjson.JSONDecodeError:
-        # orjson refuses NaN, lone surrogates and integers over 64 bits; the standard library reads them.
+        # orjson refuses NaN, lone surrogates and integers over 64 bits; json reads them.
         try:
             return json.loads(text)
         except (ValueError, RecursionError):

@@ -61,7 +61,7 @@ def resets_at(utc_day: date) -> datetime:
 
 @dataclass(frozen=True, slots=True)
 class QuotaState:
-    """A project's calls on one UTC day: `used` slots, those `kept` for the schedule, the rest free."""
+    """A project's calls on one UTC day: `used`, `kept` for the schedule, and the rest free."""
 
     project_id: str
     utc_day: date

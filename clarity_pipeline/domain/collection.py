@@ -1,0 +1,331 @@
+"""Deciding what to fetch for a business-day, and what the outcomes of the calls amount to."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import date, datetime
+from enum import StrEnum
+from typing import Final, Protocol, TypeVar
+
+from clarity_pipeline.domain.days import is_collectable, window_shift_hours
+from clarity_pipeline.domain.dimensions import DimensionCombo, combos_of_a_day
+from clarity_pipeline.domain.errors import (
+    AuthenticationFailed,
+    ClarityError,
+    ConnectionBroken,
+    DimensionIgnored,
+    ExportError,
+    QuotaRefused,
+    RateLimited,
+    ReplyTimedOut,
+    ReplyUnreadable,
+    RequestRejected,
+)
+from clarity_pipeline.domain.exports import Verdict
+from clarity_pipeline.domain.quota import CallOutcome, Purpose
+from clarity_pipeline.domain.sync_jobs import JobStatus, Trigger
+
+MOST_BATCHES: Final = 16
+"""Each batch costs a fixed number of Dagster events whatever its size; see `plan_batches`."""
+
+MOST_ATTEMPTS: Final[Mapping[Purpose, int]] = {
+    Purpose.SCHEDULE: 2,
+    Purpose.MANUAL: 2,
+    Purpose.RECOVERY: 2,
+    Purpose.TEST: 1,
+}
+"""A transient failure gets one more try, and that only from a slot nobody else is owed. A person
+who tests a connection is told at once, and decides about a second call."""
+
+TRIGGER_TAG: Final = "clarity/trigger"
+"""The run tag by which the command line and the panel say that they asked for a run."""
+
+ALIGNED_WITHIN_HOURS: Final = 1.0
+"""A window that ends within this of midnight UTC counts as the day itself."""
+
+
+class ComboStatus(StrEnum):
+    """What became of one combo of a business-day in one run."""
+
+    LANDED = "landed"
+    ALREADY_LANDED = "already_landed"
+    REFUSED = "refused"
+    AUTH_FAILED = "auth_failed"
+    RATE_LIMITED = "rate_limited"
+    QUOTA_REFUSED = "quota_refused"
+    UNAVAILABLE = "unavailable"
+    OWN_FAULT = "own_fault"
+    GAP = "gap"
+
+    @property
+    def has_data(self) -> bool:
+        return self in {ComboStatus.LANDED, ComboStatus.ALREADY_LANDED}
+
+
+@dataclass(frozen=True, slots=True)
+class PlannedCall:
+    """One combo of one business-day that has to be fetched; carries no secret."""
+
+    business_id: str
+    project_id: str
+    day: date
+    combo: DimensionCombo
+    purpose: Purpose
+
+
+@dataclass(frozen=True, slots=True)
+class ComboOutcome:
+    """What became of a combo: an ordinary value that travels between ops, without a secret in it.
+
+    `calls` are the slots this run spent on it.
+    """
+
+    business_id: str
+    dimension_set: str
+    status: ComboStatus
+    calls: int = 0
+    error_code: str | None = None
+    message: str | None = None
+
+    def as_json(self) -> dict[str, object]:
+        """The entry of this combo in a sync job's `combos` column."""
+        entry: dict[str, object] = {"status": self.status.value, "calls": self.calls}
+        if self.error_code is not None:
+            entry |= {"error_code": self.error_code, "message": self.message}
+        return entry
+
+
+@dataclass(frozen=True, slots=True)
+class LandedReply:
+    """What the store holds of one earlier reply for this business, day and combo."""
+
+    dimension_set: str
+    verdict: Verdict | None
+    detail: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class BusinessPlan:
+    """A business-day split into what is still to be fetched and what is settled without a call."""
+
+    business_id: str
+    to_fetch: tuple[PlannedCall, ...]
+    settled: tuple[ComboOutcome, ...]
+
+
+def plan_business_day(
+    *,
+    business_id: str,
+    project_id: str,
+    day: date,
+    now: datetime,
+    purpose: Purpose,
+    overview: bool,
+    landed: Collection[LandedReply],
+) -> BusinessPlan:
+    """Decide which combos of a business-day need a call.
+
+    What has landed is never fetched again; a permanent refusal stands for its day; a day that
+    the API no longer answers for is a gap, never fetched as if it were another day.
+    """
+    accepted = {reply.dimension_set for reply in landed if reply.verdict is Verdict.ACCEPTED}
+    refused = {
+        reply.dimension_set: reply
+        for reply in landed
+        if reply.verdict not in {None, Verdict.ACCEPTED}
+    }
+    to_fetch: list[PlannedCall] = []
+    settled: list[ComboOutcome] = []
+    for combo in combos_of_a_day(overview=overview):
+        name = combo.dimension_set
+        if name in accepted:
+            settled.append(ComboOutcome(business_id, name, ComboStatus.ALREADY_LANDED))
+        elif name in refused:
+            reply = refused[name]
+            settled.append(
+                ComboOutcome(
+                    business_id,
+                    name,
+                    ComboStatus.REFUSED,
+                    error_code=str(reply.verdict),
+                    message=reply.detail,
+                )
+            )
+        elif not is_collectable(day, now=now):
+            settled.append(
+                ComboOutcome(
+                    business_id,
+                    name,
+                    ComboStatus.GAP,
+                    error_code="gap",
+                    message=(
+                        f"{day} was not fetched on the day after it, and Clarity no longer "
+                        "answers for it."
+                    ),
+                )
+            )
+        else:
+            to_fetch.append(PlannedCall(business_id, project_id, day, combo, purpose))
+    return BusinessPlan(business_id, tuple(to_fetch), tuple(settled))
+
+
+def plan_batches(
+    calls: Sequence[PlannedCall], *, most_batches: int = MOST_BATCHES
+) -> list[list[PlannedCall]]:
+    """Group calls by business into at most `most_batches` batches of about equal size.
+
+    A small agency sees each business as a batch of its own; a large one gets larger batches, so
+    that a run stays within a few hundred Dagster events however many businesses there are.
+    """
+    by_business: dict[str, list[PlannedCall]] = {}
+    for call in calls:
+        by_business.setdefault(call.business_id, []).append(call)
+    groups = list(by_business.values())
+    count = min(most_batches, len(groups))
+    return [[call for group in groups[start::count] for call in group] for start in range(count)]
+
+
+def call_outcome_of(error: ExportError) -> CallOutcome:
+    """How a failed call is written into the quota ledger."""
+    match error:
+        case AuthenticationFailed():
+            return CallOutcome.AUTH_FAILED
+        case RateLimited():
+            return CallOutcome.RATE_LIMITED
+        case RequestRejected():
+            return CallOutcome.REQUEST_REJECTED
+        case DimensionIgnored():
+            return CallOutcome.DIMENSION_IGNORED
+        case ReplyUnreadable():
+            return CallOutcome.REPLY_UNREADABLE
+        case ReplyTimedOut():
+            return CallOutcome.TIMED_OUT
+        case ConnectionBroken():
+            return CallOutcome.CONNECTION_BROKEN
+        case _:
+            return CallOutcome.SERVICE_UNAVAILABLE
+
+
+def verdict_of(error: ExportError) -> Verdict | None:
+    """How a landed reply is judged by the error it led to; None where it settles nothing."""
+    match error:
+        case RequestRejected():
+            return Verdict.REQUEST_REJECTED
+        case DimensionIgnored():
+            return Verdict.DIMENSION_IGNORED
+        case ReplyUnreadable():
+            return Verdict.REPLY_UNREADABLE
+        case _:
+            return None
+
+
+def outcome_of_error(call: PlannedCall, error: ClarityError, *, calls: int) -> ComboOutcome:
+    """The outcome that an error leaves behind for its combo."""
+    match error:
+        case AuthenticationFailed():
+            status = ComboStatus.AUTH_FAILED
+        case RateLimited():
+            status = ComboStatus.RATE_LIMITED
+        case QuotaRefused():
+            status = ComboStatus.QUOTA_REFUSED
+        case RequestRejected() | DimensionIgnored() | ReplyUnreadable():
+            status = ComboStatus.REFUSED
+        case ExportError():
+            status = ComboStatus.UNAVAILABLE
+        case _:
+            status = ComboStatus.OWN_FAULT
+    return ComboOutcome(
+        call.business_id,
+        call.combo.dimension_set,
+        status,
+        calls=calls,
+        error_code=error.code,
+        message=str(error),
+    )
+
+
+_STATUS_BY_COMBO: Final[Mapping[ComboStatus, JobStatus]] = {
+    ComboStatus.AUTH_FAILED: JobStatus.AUTH_FAILED,
+    ComboStatus.RATE_LIMITED: JobStatus.RATE_LIMITED,
+    ComboStatus.QUOTA_REFUSED: JobStatus.RATE_LIMITED,
+    ComboStatus.OWN_FAULT: JobStatus.FAILED,
+    ComboStatus.UNAVAILABLE: JobStatus.FAILED,
+    ComboStatus.REFUSED: JobStatus.FAILED,
+    ComboStatus.GAP: JobStatus.SKIPPED,
+}
+"""What a business-day without any data is called, the most telling reason first."""
+
+
+def job_status(outcomes: Sequence[ComboOutcome]) -> JobStatus:
+    """The status of a sync job from the outcomes of its combos."""
+    statuses = {outcome.status for outcome in outcomes}
+    if all(status.has_data for status in statuses):
+        return JobStatus.SUCCEEDED
+    if any(status.has_data for status in statuses):
+        return JobStatus.PARTIAL
+    return next(job for combo, job in _STATUS_BY_COMBO.items() if combo in statuses)
+
+
+def telling_outcome(outcomes: Sequence[ComboOutcome]) -> ComboOutcome | None:
+    """The outcome whose error explains the job best; None when every combo has data."""
+    for status in _STATUS_BY_COMBO:
+        for outcome in outcomes:
+            if outcome.status is status:
+                return outcome
+    return None
+
+
+def trigger_of_run(tags: Mapping[str, str], *, schedule_tag: str, backfill_tag: str) -> Trigger:
+    """Who asked for a run, from its tags; a tag of our own wins over the orchestrator's."""
+    named = tags.get(TRIGGER_TAG)
+    if named in set(Trigger):
+        return Trigger(named)
+    if schedule_tag in tags:
+        return Trigger.SCHEDULE
+    if backfill_tag in tags:
+        return Trigger.BACKFILL
+    return Trigger.MANUAL
+
+
+def purpose_of(trigger: Trigger) -> Purpose:
+    """Only the schedule may use the share that is kept for it."""
+    return Purpose.SCHEDULE if trigger is Trigger.SCHEDULE else Purpose.MANUAL
+
+
+def is_aligned(day: date, *, window_end: datetime) -> bool:
+    """Whether a 24 h window is the day it is stored under, but for the schedule's own delay."""
+    return abs(window_shift_hours(day, window_end=window_end)) <= ALIGNED_WITHIN_HOURS
+
+
+class JudgedReply(Protocol):
+    """What choosing between landed replies needs to know of each."""
+
+    @property
+    def id(self) -> int: ...
+    @property
+    def business_id(self) -> str: ...
+    @property
+    def dimension_set(self) -> str: ...
+    @property
+    def num_of_days(self) -> int: ...
+    @property
+    def verdict(self) -> Verdict | None: ...
+    @property
+    def requested_at(self) -> datetime: ...
+
+
+Reply = TypeVar("Reply", bound=JudgedReply)
+
+
+def exports_of_record(replies: Iterable[Reply]) -> dict[tuple[str, str], Reply]:
+    """Which landed reply stands for each (business, dimension set) of a day.
+
+    The earliest accepted 24 h reply: its window lies closest to the day itself. Later ones
+    (a connection test in the afternoon) are kept, but never replace it.
+    """
+    chosen: dict[tuple[str, str], Reply] = {}
+    for reply in sorted(replies, key=lambda item: (item.requested_at, item.id)):
+        if reply.verdict is Verdict.ACCEPTED and reply.num_of_days == 1:
+            chosen.setdefault((reply.business_id, reply.dimension_set), reply)
+    return chosen

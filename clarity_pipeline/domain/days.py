@@ -1,0 +1,49 @@
+"""What a day is: partition `D` is the UTC day the data are about, and it is fetched on `D+1`.
+
+The API answers "the last 24 hours from now" (FACTS section 8), so a day can be fetched on
+exactly one UTC day; before that it is not over, after that the answer is another day's.
+"""
+
+from __future__ import annotations
+
+from datetime import UTC, date, datetime, time, timedelta
+
+from clarity_pipeline.domain.errors import InvalidDay
+
+
+def day_collected_at(now: datetime) -> date:
+    """The day that a call at this instant is about: yesterday, in UTC."""
+    return now.astimezone(UTC).date() - timedelta(days=1)
+
+
+def is_collectable(day: date, *, now: datetime) -> bool:
+    """Whether a call made now would be stored under this day."""
+    return day == day_collected_at(now)
+
+
+def parse_day(text: str) -> date:
+    """Read `YYYY-MM-DD`. Raises InvalidDay."""
+    try:
+        return date.fromisoformat(text)
+    except ValueError:
+        raise InvalidDay(f"{text!r} is not a day; write it as YYYY-MM-DD.") from None
+
+
+def check_day_is_over(day: date, *, now: datetime) -> None:
+    """Raises InvalidDay for today and the future, of which there can be no data yet."""
+    latest = day_collected_at(now)
+    if day > latest:
+        raise InvalidDay(f"{day} is not over yet (UTC); the latest day there can be is {latest}.")
+
+
+def days_between(start: date, end: date) -> list[date]:
+    """Every day from start to end, both included. Raises InvalidDay when start is after end."""
+    if start > end:
+        raise InvalidDay(f"The window starts on {start}, after its end on {end}; swap them.")
+    return [start + timedelta(days=offset) for offset in range((end - start).days + 1)]
+
+
+def window_shift_hours(day: date, *, window_end: datetime) -> float:
+    """By how many hours a 24 h window ends after its day did; negative when it ended before."""
+    midnight = datetime.combine(day + timedelta(days=1), time.min, tzinfo=UTC)
+    return (window_end - midnight) / timedelta(hours=1)

@@ -1,0 +1,534 @@
+"""One landed export -> the rows of `clarity_daily_metrics` it stands for. Pure pandas.
+
+Blocks are joined by tuple of dimension values, never by position (FACTS section 7). Tuples that
+become one after canonicalisation are merged with the weights that keep the project's own totals.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import date, datetime
+from itertools import chain
+from operator import itemgetter
+from typing import Any, Final, cast
+
+import numpy as np
+import orjson
+import pandas as pd
+from numpy.typing import NDArray
+
+from clarity_pipeline.domain.dimensions import (
+    DIMENSION_COLUMNS,
+    Dimension,
+    DimensionCombo,
+    dimension_hash,
+)
+from clarity_pipeline.domain.errors import ReplyUnreadable
+from clarity_pipeline.domain.exports import Block, LandedExport, parse_blocks, summarise
+from clarity_pipeline.domain.metrics import (
+    BLOCK_FIELDS,
+    BREAKDOWN_BLOCKS,
+    CLICK_BLOCK_COLUMNS,
+    METRIC_COLUMNS,
+    TUPLE_BLOCKS,
+    canonical_field_name,
+)
+from clarity_pipeline.domain.urls import canonical_url
+
+NORMALISER_VERSION: Final = 1
+"""Raise it when the same bytes give other rows: every stored slice is then rebuilt."""
+
+FRAME_COLUMNS: Final[tuple[str, ...]] = (
+    "dimension_hash",
+    *DIMENSION_COLUMNS,
+    *METRIC_COLUMNS,
+    "raw_payload",
+)
+
+MAX_COUNT: Final = 10**15
+"""Larger counts are unreadable. Far above any website, and low enough that a thousand of them
+add up, and seconds become milliseconds, within 64 bits."""
+
+MAX_RATIO: Final = 1e12
+"""Larger ratios are unreadable; keeps every weighted mean finite."""
+
+_MILLISECONDS_PER_SECOND: Final = 1000
+_REPLACEMENT: Final = "\N{REPLACEMENT CHARACTER}"
+
+_SUMMED: Final = [
+    "sessions",
+    "bot_sessions",
+    *CLICK_BLOCK_COLUMNS.values(),
+]
+
+_COUNT_TEXT = re.compile(r"\s*0*([0-9]{1,16})(?:\.0*)?\s*", re.ASCII)
+_RATIO_TEXT = re.compile(r"\s*[0-9]{1,40}(?:\.[0-9]{0,40})?(?:[eE][-+]?[0-9]{1,3})?\s*", re.ASCII)
+_NOT_STORABLE = re.compile("[\x00\ud800-\udfff]")
+
+_Ints = NDArray[np.int64]
+_Floats = NDArray[np.float64]
+_Bools = NDArray[np.bool_]
+_RowsByBlock = Mapping[str, Sequence[Mapping[str, Any]]]
+_Payload = dict[str, list[Mapping[str, Any]]]
+
+
+@dataclass(frozen=True, slots=True)
+class SliceReport:
+    """What became of a reply's rows.
+
+    `unknown_fields` are written `Block.field` as they came; fields of unknown blocks are not
+    listed. `missing_blocks` are those that every reply of this kind has. `merged_tuples` counts
+    the tuples that canonicalisation folded into another row. `unreadable_values` counts values
+    that are neither number nor null where a stored number is due; they are stored as NULL.
+    """
+
+    raw_rows: int
+    rows: int
+    row_counts: Mapping[str, int]
+    truncated: bool
+    unknown_blocks: tuple[str, ...]
+    unknown_fields: tuple[str, ...]
+    missing_blocks: tuple[str, ...]
+    merged_tuples: int
+    unreadable_values: int
+
+
+@dataclass(frozen=True, slots=True)
+class NormalisedSlice:
+    """All rows of one business, day and dimension set, ready to replace what is stored.
+
+    `frame` has FRAME_COLUMNS: one row per `dimension_hash` and sorted by it, dimensions as text
+    or None, counts as Int64, ratios as Float64, and `raw_payload` as JSON text
+    `{block: [raw rows]}`. The window is in UTC.
+    """
+
+    business_id: str
+    day: date
+    dimension_set: str
+    raw_export_id: int
+    built_from: str
+    window_start: datetime
+    window_end: datetime
+    frame: pd.DataFrame
+    report: SliceReport
+
+
+def built_from(sha256: str) -> str:
+    """What a slice is a function of: the reply's bytes and this code."""
+    return f"{sha256}:{NORMALISER_VERSION}"
+
+
+def normalise_export(landed: LandedExport) -> NormalisedSlice:
+    """Turn one landed reply into rows.
+
+    Raises ReplyUnreadable or DimensionIgnored, exactly as `exports.verify` does. Rows are sorted
+    by `dimension_hash`, so that the order of the reply, which is arbitrary, leaves no trace.
+    """
+    export = landed.export
+    combo = export.request.combo
+    blocks = parse_blocks(export.body)
+    summary = summarise(export.request, blocks)
+    rows_of = _rows_by_block(blocks)
+    tuples = _index_tuples(combo, rows_of)
+    readings = _Readings(tuples=tuples, rows_of=rows_of)
+    metrics = _merge(_metrics_of_tuples(readings), tuples)
+    frame = _frame(combo, tuples, metrics, _payloads(tuples, rows_of))
+    return NormalisedSlice(
+        business_id=landed.business_id,
+        day=landed.day,
+        dimension_set=combo.dimension_set,
+        raw_export_id=landed.id,
+        built_from=built_from(export.sha256),
+        window_start=export.window_start,
+        window_end=export.window_end,
+        frame=frame,
+        report=SliceReport(
+            raw_rows=sum(summary.row_counts.values()),
+            rows=len(frame),
+            row_counts=summary.row_counts,
+            truncated=summary.truncated,
+            unknown_blocks=summary.unknown_blocks,
+            unknown_fields=_unknown_fields(combo, rows_of),
+            missing_blocks=tuple(name for name in _expected_blocks(combo) if name not in rows_of),
+            merged_tuples=tuples.count - tuples.row_count,
+            unreadable_values=readings.unreadable_values,
+        ),
+    )
+
+
+def estimated_page_views(sessions: pd.Series[Any], pages_per_session: pd.Series[Any]) -> _Floats:
+    """Page views of each row, the weight of its scroll depth (FACTS section 5); 0 if unknown.
+
+    Sessions without a usable number of pages count as one page view each: they did scroll.
+    """
+    known_sessions = sessions.fillna(0).to_numpy(dtype=np.float64)
+    pages = pages_per_session.fillna(0).to_numpy(dtype=np.float64)
+    return known_sessions * np.where(pages > 0, pages, 1.0)
+
+
+@dataclass(frozen=True, slots=True)
+class _Tuples:
+    """Which raw tuple each raw row belongs to, and which stored row each raw tuple goes into.
+
+    A tuple is what the reply shows: one combination of dimension values. Should a block hold a
+    tuple twice (never seen, FACTS section 7), the second ones of all blocks make up a tuple of
+    their own, which is then merged like any other two tuples of one stored row.
+    """
+
+    of_block: Mapping[str, _Ints]
+    row_of_tuple: _Ints
+    texts: Mapping[Dimension, Sequence[str | None]]
+    """Stored value of each dimension, by stored row."""
+    row_count: int
+
+    @property
+    def count(self) -> int:
+        return len(self.row_of_tuple)
+
+
+def _rows_by_block(blocks: Sequence[Block]) -> _RowsByBlock:
+    """Blocks of one name are one block."""
+    rows_of: dict[str, list[Mapping[str, Any]]] = {}
+    for block in blocks:
+        rows_of.setdefault(block.name, []).extend(block.rows)
+    return rows_of
+
+
+def _index_tuples(combo: DimensionCombo, rows_of: _RowsByBlock) -> _Tuples:
+    rows = list(chain.from_iterable(rows_of.values()))
+    raw_code = np.zeros(len(rows), dtype=np.int64)
+    stored_code = np.zeros(len(rows), dtype=np.int64)
+    text_of_raw_row: dict[Dimension, tuple[list[str | None], _Ints]] = {}
+    for dimension in combo.dimensions:
+        text_id, texts = _factorise(_texts(map(itemgetter(dimension.row_key), rows)))
+        stored_id_of_text, stored_texts = _factorise([_stored(dimension, text) for text in texts])
+        stored_id = stored_id_of_text[text_id]
+        raw_code = raw_code * len(texts) + text_id
+        stored_code = stored_code * len(stored_texts) + stored_id
+        text_of_raw_row[dimension] = (stored_texts, stored_id)
+    tuple_id = _number_tuples(rows_of, raw_code)
+    row_id, codes = pd.factorize(stored_code)
+    row_of_tuple = np.zeros(tuple_id.max(initial=-1) + 1, dtype=np.int64)
+    row_of_tuple[tuple_id] = row_id
+    a_raw_row = np.zeros(len(codes), dtype=np.int64)
+    a_raw_row[row_id] = np.arange(len(rows))
+    of_block: dict[str, _Ints] = {}
+    start = 0
+    for block, block_rows in rows_of.items():
+        of_block[block] = tuple_id[start : start + len(block_rows)]
+        start += len(block_rows)
+    if not combo.dimensions and rows_of and not rows:
+        # The overview is about the project even where its blocks are empty.
+        row_of_tuple = np.zeros(1, dtype=np.int64)
+    return _Tuples(
+        of_block=of_block,
+        row_of_tuple=row_of_tuple,
+        texts={
+            dimension: [texts[int(i)] for i in stored_id[a_raw_row]]
+            for dimension, (texts, stored_id) in text_of_raw_row.items()
+        },
+        row_count=int(row_of_tuple.max(initial=-1)) + 1,
+    )
+
+
+def _number_tuples(rows_of: _RowsByBlock, raw_code: _Ints) -> _Ints:
+    """Number the tuples, and the repetitions of a tuple inside one of the nine tuple blocks.
+
+    Breakdown and unknown blocks may repeat a tuple at will: nothing is read from them.
+    """
+    tuple_id, codes = pd.factorize(raw_code)
+    block_id = np.repeat(np.arange(len(rows_of)), [len(rows) for rows in rows_of.values()])
+    place = block_id * len(codes) + tuple_id
+    if pd.Index(place).is_unique:
+        return tuple_id
+    repetition = pd.Series(place).groupby(place).cumcount().to_numpy(copy=True)
+    is_tuple_block = np.array([name in TUPLE_BLOCKS for name in rows_of])
+    repetition[~is_tuple_block[block_id]] = 0
+    return pd.factorize(repetition * len(codes) + tuple_id)[0]
+
+
+def _texts(values: Iterable[Any]) -> list[str | None]:
+    texts = list(values)
+    if set(map(type, texts)) <= {str, type(None)}:
+        return texts
+    return [
+        text if text is None or isinstance(text, str) else _json_text(text)
+        for text in cast("list[object]", texts)
+    ]
+
+
+def _factorise(texts: Sequence[str | None]) -> tuple[_Ints, list[str | None]]:
+    """Positions in the list of distinct texts, None among them."""
+    distinct = list(dict.fromkeys(texts))
+    position = {text: i for i, text in enumerate(distinct)}
+    return np.fromiter(map(position.__getitem__, texts), np.int64, len(texts)), distinct
+
+
+def _stored(dimension: Dimension, text: str | None) -> str | None:
+    """Addresses in their one spelling, everything else as it came, "" and NULL included.
+
+    NUL and lone surrogates become U+FFFD: no text column of PostgreSQL takes them.
+    """
+    if text is None:
+        return None
+    if dimension is Dimension.URL:
+        text = canonical_url(text)
+    return _storable(text)
+
+
+def _storable(text: str) -> str:
+    return text if text.isascii() and "\0" not in text else _NOT_STORABLE.sub(_REPLACEMENT, text)
+
+
+@dataclass(slots=True)
+class _Readings:
+    """Numbers by tuple, out of the fields of the tuple blocks; counts what cannot be read."""
+
+    tuples: _Tuples
+    rows_of: _RowsByBlock
+    unreadable_values: int = 0
+
+    def counts(self, block: str, field: str, *, unit: int = 1) -> pd.Series[Any]:
+        """Int64 by tuple, times `unit`; NULL where block, tuple, field or value is missing."""
+        values, known = self._by_tuple(block, field, np.int64, _read_counts, _read_count)
+        return pd.Series(pd.arrays.IntegerArray(values * unit, ~known))
+
+    def ratios(self, block: str, field: str) -> pd.Series[Any]:
+        """Float64 by tuple; NULL as for counts."""
+        values, known = self._by_tuple(block, field, np.float64, _read_ratios, _read_ratio)
+        return pd.Series(pd.arrays.FloatingArray(values, ~known))
+
+    def _by_tuple(
+        self,
+        block: str,
+        field: str,
+        dtype: type[np.int64 | np.float64],
+        read_all: Callable[[list[Any]], NDArray[Any] | None],
+        read_one: Callable[[object], float | None],
+    ) -> tuple[NDArray[Any], _Bools]:
+        by_tuple = np.zeros(self.tuples.count, dtype=dtype)
+        known_by_tuple = np.zeros(self.tuples.count, dtype=np.bool_)
+        raw = _field_values(self.rows_of.get(block, ()), field)
+        if not raw:
+            return by_tuple, known_by_tuple
+        tuple_id = self.tuples.of_block[block]
+        values = read_all(raw)
+        if values is not None:
+            by_tuple[tuple_id] = values
+            known_by_tuple[tuple_id] = True
+            return by_tuple, known_by_tuple
+        numbers = [read_one(value) for value in raw]
+        known = np.array([number is not None for number in numbers], dtype=np.bool_)
+        self.unreadable_values += sum(value is not None for value in raw) - int(known.sum())
+        by_tuple[tuple_id[known]] = [number for number in numbers if number is not None]
+        known_by_tuple[tuple_id[known]] = True
+        return by_tuple, known_by_tuple
+
+
+def _field_values(rows: Sequence[Mapping[str, Any]], field: str) -> list[Any]:
+    """The field's value in every row under whatever spelling it has; None where it is absent."""
+    try:
+        return list(map(itemgetter(field), rows))
+    except KeyError:
+        pass
+    spellings = [name for name in _names(rows) if canonical_field_name(name) == field]
+    spellings.sort(key=lambda name: name != field)
+    return [
+        next((row[name] for name in spellings if row.get(name) is not None), None) for row in rows
+    ]
+
+
+def _names(rows: Sequence[Mapping[str, Any]]) -> list[str]:
+    return list(dict.fromkeys(chain.from_iterable(rows)))
+
+
+def _read_counts(raw: list[Any]) -> _Ints | None:
+    """All values at once where they are of one style (FACTS section 2); None otherwise."""
+    kinds = set(map(type, raw))
+    if kinds == {str}:
+        digits = "".join(raw)
+        if not (digits.isascii() and digits.isdecimal()):
+            return None
+        try:
+            raw = list(map(int, raw))
+        except ValueError:  # an empty string, or thousands of digits
+            return None
+    elif kinds != {int}:
+        return None
+    if min(raw) < 0 or max(raw) > MAX_COUNT:
+        return None
+    return np.array(raw, dtype=np.int64)
+
+
+def _read_count(value: object) -> int | None:
+    if isinstance(value, bool):
+        return None
+    if isinstance(value, str):
+        match = _COUNT_TEXT.fullmatch(value)
+        value = int(match[1]) if match else None
+    elif isinstance(value, float) and value.is_integer():
+        value = int(value)
+    return value if isinstance(value, int) and 0 <= value <= MAX_COUNT else None
+
+
+def _read_ratios(raw: list[Any]) -> _Floats | None:
+    if not set(map(type, raw)) <= {int, float} or not 0 <= min(raw) <= max(raw) <= MAX_RATIO:
+        return None
+    values = np.array(raw, dtype=np.float64)
+    return None if np.isnan(values).any() else values
+
+
+def _read_ratio(value: object) -> float | None:
+    if isinstance(value, bool):
+        return None
+    if isinstance(value, str) and _RATIO_TEXT.fullmatch(value):
+        value = float(value)
+    if isinstance(value, int | float) and 0 <= value <= MAX_RATIO:
+        return float(value)
+    return None
+
+
+def _metrics_of_tuples(readings: _Readings) -> pd.DataFrame:
+    """METRIC_COLUMNS by raw tuple."""
+    in_traffic = readings.counts("Traffic", "totalSessionCount")
+    in_click_blocks = pd.concat(
+        [readings.counts(block, "sessionsCount") for block in CLICK_BLOCK_COLUMNS], axis=1
+    ).max(axis=1)
+    columns: dict[str, pd.Series[Any]] = {
+        # The six click blocks repeat it; Traffic's differs a little (FACTS section 3).
+        "sessions": in_click_blocks.fillna(in_traffic),
+        "bot_sessions": readings.counts("Traffic", "totalBotSessionCount"),
+        "distinct_users": readings.counts("Traffic", "distinctUserCount"),
+        "pages_per_session": readings.ratios("Traffic", "pagesPerSessionPercentage"),
+        "scroll_depth": readings.ratios("ScrollDepth", "averageScrollDepth"),
+        "engagement_time_ms": readings.counts(
+            "EngagementTime", "activeTime", unit=_MILLISECONDS_PER_SECOND
+        ),
+    } | {
+        column: readings.counts(block, "subTotal") for block, column in CLICK_BLOCK_COLUMNS.items()
+    }
+    return pd.DataFrame(columns)[list(METRIC_COLUMNS)]
+
+
+def _merge(of_tuples: pd.DataFrame, tuples: _Tuples) -> pd.DataFrame:
+    """METRIC_COLUMNS by stored row; a row of one tuple keeps that tuple's exact values."""
+    if tuples.count == tuples.row_count:
+        return of_tuples.set_axis(tuples.row_of_tuple, axis=0).sort_index()
+    row = tuples.row_of_tuple
+    by_row = of_tuples.groupby(row)
+    sessions = of_tuples["sessions"].fillna(0).to_numpy(dtype=np.float64)
+    page_views = estimated_page_views(of_tuples["sessions"], of_tuples["pages_per_session"])
+    merged = by_row[_SUMMED].sum(min_count=1)
+    # Users cannot be added: the largest number is a lower bound.
+    merged["distinct_users"] = by_row["distinct_users"].max()
+    for column, weights in (
+        ("pages_per_session", sessions),
+        ("scroll_depth", page_views),
+        ("engagement_time_ms", sessions),
+    ):
+        merged[column] = _weighted_mean(of_tuples[column], weights, row)
+    return merged[list(METRIC_COLUMNS)]
+
+
+def _weighted_mean(values: pd.Series[Any], weights: _Floats, row: _Ints) -> pd.Series[Any]:
+    """Mean by row over the tuples that have a value; whole numbers are rounded half to even, once.
+
+    Values that are all equal are the mean whatever they weigh. Different values of which none
+    has a weight give NULL: a plain mean would count an empty page like a busy one.
+    """
+    known = values.notna().to_numpy()
+    value = values[known].to_numpy(dtype=np.float64)
+    weight, row_of_value = weights[known], row[known]
+    # Sorted, so that the sum of floats does not depend on the order of the reply.
+    order = np.lexsort((weight, value, row_of_value))
+    value, weight, row_of_value = value[order], weight[order], row_of_value[order]
+    rows, first, size = np.unique(row_of_value, return_index=True, return_counts=True)
+    lowest, highest = value[first], value[first + size - 1]
+    position = np.repeat(np.arange(len(rows)), size)
+    total = np.bincount(position, weight, minlength=len(rows))
+    share = weight / np.where(total > 0, total, 1.0)[position]
+    mean = np.bincount(position, value * share, minlength=len(rows))
+    if values.dtype == "Int64":
+        mean = np.rint(mean)
+    mean = np.clip(mean, lowest, highest)
+    has_mean = (total > 0) | (lowest == highest)
+    return pd.Series(mean[has_mean], index=rows[has_mean]).astype(values.dtype)
+
+
+def _frame(
+    combo: DimensionCombo, tuples: _Tuples, metrics: pd.DataFrame, payloads: Sequence[str]
+) -> pd.DataFrame:
+    dimension_set = combo.dimension_set
+    texts = [tuples.texts[dimension] for dimension in combo.dimensions]
+    hashes = [
+        dimension_hash(dimension_set, dict(zip(combo.dimensions, values, strict=True)))
+        for values in (zip(*texts, strict=True) if texts else [()] * tuples.row_count)
+    ]
+    no_value: list[str | None] = [None] * tuples.row_count
+    columns: dict[str, pd.Series[Any]] = {"dimension_hash": pd.Series(hashes, dtype=object)}
+    for dimension in Dimension:
+        values = tuples.texts.get(dimension, no_value)
+        columns[dimension.column] = pd.Series(list(values), dtype=object)
+    columns |= {name: metrics[name] for name in METRIC_COLUMNS}
+    columns["raw_payload"] = pd.Series(payloads, dtype=object)
+    return pd.DataFrame(columns).sort_values("dimension_hash", ignore_index=True)
+
+
+def _payloads(tuples: _Tuples, rows_of: _RowsByBlock) -> list[str]:
+    """JSON by stored row: every raw row that went into it, verbatim, by block."""
+    collected: list[_Payload] = [{} for _ in range(tuples.row_count)]
+    for block, rows in rows_of.items():
+        row_ids: list[int] = tuples.row_of_tuple[tuples.of_block[block]].tolist()
+        for row_id, row in zip(row_ids, rows, strict=True):
+            collected[row_id].setdefault(block, []).append(row)
+    return [_json_text(payload) for payload in collected]
+
+
+def _json_text(value: object) -> str:
+    """JSON that `jsonb` takes. Raises ReplyUnreadable where it nests deeper than anything does."""
+    try:
+        text = orjson.dumps(value)
+    except orjson.JSONEncodeError:
+        text = None
+    if text is not None and rb"\u0000" not in text:
+        return text.decode()
+    try:
+        return json.dumps(_jsonb_safe(value), ensure_ascii=False, separators=(",", ":"))
+    except RecursionError:
+        raise ReplyUnreadable(
+            "Clarity's reply has values nested too deeply to store; it was kept as it came."
+        ) from None
+
+
+def _jsonb_safe(value: object) -> object:
+    if isinstance(value, str):
+        return _storable(value)
+    if isinstance(value, float) and not math.isfinite(value):
+        return str(value)
+    if isinstance(value, list):
+        return [_jsonb_safe(item) for item in cast("list[object]", value)]
+    if isinstance(value, dict):
+        items = cast("dict[str, object]", value).items()
+        return {_storable(key): _jsonb_safe(item) for key, item in items}
+    return value
+
+
+def _expected_blocks(combo: DimensionCombo) -> tuple[str, ...]:
+    return TUPLE_BLOCKS if combo.dimensions else (*TUPLE_BLOCKS, *BREAKDOWN_BLOCKS)
+
+
+def _unknown_fields(combo: DimensionCombo, rows_of: _RowsByBlock) -> tuple[str, ...]:
+    dimension_keys = {dimension.row_key for dimension in combo.dimensions}
+    return tuple(
+        sorted(
+            f"{block}.{name}"
+            for block, rows in rows_of.items()
+            if block in BLOCK_FIELDS
+            for name in _names(rows)
+            if name not in dimension_keys and canonical_field_name(name) not in BLOCK_FIELDS[block]
+        )
+    )

@@ -1,0 +1,81 @@
+"""One asyncio loop per process on which all calls of a run overlap, however they are asked for."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Coroutine, Iterable, Sequence
+from concurrent.futures import Future
+from contextlib import AsyncExitStack
+from typing import TypeVar
+
+from clarity_pipeline.domain.collection import ComboOutcome, PlannedCall
+from clarity_pipeline.operations.guarded_call import GuardedCaller
+
+Result = TypeVar("Result")
+
+
+class CallRunner:
+    """Runs calls on a loop of its own thread, at most `most_at_once` at the same time.
+
+    An executor that runs one step after the other would make the network time of every step add
+    up. So whoever plans a day may `announce` its calls: the first `outcomes` asked for then
+    starts all of them, and later steps find theirs under way or done. Announcing sends nothing,
+    and an announcement is known to this process only: where each step has a process of its own,
+    every step makes exactly the calls it asks for.
+    """
+
+    def __init__(self, caller: GuardedCaller, *, most_at_once: int) -> None:
+        self._caller = caller
+        self._places = asyncio.Semaphore(most_at_once)
+        self._announced: list[PlannedCall] = []
+        self._under_way: dict[PlannedCall, Future[ComboOutcome]] = {}
+        self._loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(
+            target=self._loop.run_forever, name="clarity-calls", daemon=True
+        )
+        self._thread.start()
+        self._client = AsyncExitStack()
+        try:
+            self._on_loop(self._client.enter_async_context(caller.client))
+        except BaseException:
+            self.close()
+            raise
+
+    def announce(self, calls: Iterable[PlannedCall]) -> None:
+        """Say which calls will be asked for, in the order in which they should start."""
+        self._announced.extend(calls)
+
+    def outcomes(self, calls: Sequence[PlannedCall]) -> list[ComboOutcome]:
+        """Make these calls, or wait for those under way; one outcome per call, in order."""
+        announced, self._announced = self._announced, []
+        for call in (*announced, *calls):
+            if call not in self._under_way:
+                self._under_way[call] = asyncio.run_coroutine_threadsafe(
+                    self._make_in_turn(call), self._loop
+                )
+        return [self._under_way.pop(call).result() for call in calls]
+
+    def close(self) -> None:
+        """Give up what is still under way and end the thread. Slots taken stay taken."""
+        if self._loop.is_closed():
+            return
+        self._on_loop(self._shut_down())
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join()
+        self._loop.close()
+
+    def _on_loop(self, work: Coroutine[object, object, Result]) -> Result:
+        return asyncio.run_coroutine_threadsafe(work, self._loop).result()
+
+    async def _make_in_turn(self, call: PlannedCall) -> ComboOutcome:
+        async with self._places:
+            return await self._caller.make(call)
+
+    async def _shut_down(self) -> None:
+        unfinished = [task for task in asyncio.all_tasks() if task is not asyncio.current_task()]
+        for task in unfinished:
+            task.cancel()
+        await asyncio.gather(*unfinished, return_exceptions=True)
+        await self._client.aclose()
+        await asyncio.get_running_loop().shutdown_default_executor()

@@ -1,0 +1,221 @@
+"""Collecting one day for many businesses: plan it, and settle what came of it."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import date, datetime
+
+from clarity_pipeline.domain.collection import (
+    BusinessPlan,
+    ComboOutcome,
+    LandedReply,
+    PlannedCall,
+    job_status,
+    plan_business_day,
+    purpose_of,
+    telling_outcome,
+    verdict_of,
+)
+from clarity_pipeline.domain.days import check_day_is_over, day_collected_at
+from clarity_pipeline.domain.errors import (
+    ExportCorrupt,
+    ExportError,
+    InvalidDay,
+    NotConnected,
+    SyncDisabled,
+)
+from clarity_pipeline.domain.exports import Verdict, verify_reply
+from clarity_pipeline.domain.sync_jobs import JobStatus, Trigger
+from clarity_pipeline.store import connections, exports, sync_jobs
+from clarity_pipeline.store.connections import ConnectionRecord
+from clarity_pipeline.store.database import Database
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class DayPlan:
+    """A planned day; carries no secret, so that it may travel between ops."""
+
+    day: date
+    trigger: Trigger
+    businesses: tuple[BusinessPlan, ...]
+    job_ids: Mapping[str, int]
+
+    @property
+    def calls(self) -> tuple[PlannedCall, ...]:
+        """All calls, the most valuable combo of every business first.
+
+        When the quota or the time runs out it is the least valuable combos that are missing, and
+        a token that is refused is found out before the rest of its calls are sent.
+        """
+        longest = max((len(plan.to_fetch) for plan in self.businesses), default=0)
+        return tuple(
+            plan.to_fetch[rank]
+            for rank in range(longest)
+            for plan in self.businesses
+            if rank < len(plan.to_fetch)
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class SettledBusiness:
+    """How one business's sync of a day ended."""
+
+    business_id: str
+    status: JobStatus
+    calls_used: int
+    message: str | None
+
+
+def plan_day(
+    database: Database,
+    *,
+    day: date,
+    business_ids: Collection[str],
+    trigger: Trigger,
+    overview_default: bool,
+    run_id: str,
+    now: datetime,
+) -> DayPlan:
+    """Open a sync job for every business concerned and decide which calls it needs.
+
+    `business_ids` narrows the day to these businesses; empty means all that are enabled.
+    Raises UnknownBusiness, NotConnected, SyncDisabled or InvalidDay, before anything is written,
+    when a business that was asked for by name cannot be synced.
+    """
+    check_day_is_over(day, now=now)
+    if business_ids:
+        records = connections.list_connections(database, business_ids)
+        for record in records:
+            check_can_sync(record, day=day)
+    else:
+        records = [
+            record
+            for record in connections.list_connections(database)
+            if record.is_enabled and day >= first_day_of(record)
+        ]
+    landed = _landed_replies(database, day=day, business_ids=[r.business_id for r in records])
+    plans: list[BusinessPlan] = []
+    for record in records:
+        assert record.project_id is not None
+        plans.append(
+            plan_business_day(
+                business_id=record.business_id,
+                project_id=record.project_id,
+                day=day,
+                now=now,
+                purpose=purpose_of(trigger),
+                overview=wants_overview(record, overview_default),
+                landed=landed.get(record.business_id, ()),
+            )
+        )
+    job_ids = sync_jobs.start_jobs(
+        database,
+        business_ids=[record.business_id for record in records],
+        day=day,
+        trigger=trigger,
+        dagster_run_id=run_id,
+        now=now,
+    )
+    return DayPlan(day=day, trigger=trigger, businesses=tuple(plans), job_ids=job_ids)
+
+
+def settle_day(
+    database: Database, plan: DayPlan, outcomes: Sequence[ComboOutcome], *, now: datetime
+) -> list[SettledBusiness]:
+    """Close every sync job of the plan with the outcomes of its combos."""
+    by_business: dict[str, list[ComboOutcome]] = {
+        business.business_id: list(business.settled) for business in plan.businesses
+    }
+    for outcome in outcomes:
+        by_business[outcome.business_id].append(outcome)
+    settled: list[SettledBusiness] = []
+    for business_id, combos in by_business.items():
+        status = job_status(combos)
+        calls_used = sum(outcome.calls for outcome in combos)
+        telling = telling_outcome(combos)
+        sync_jobs.settle_job(
+            database,
+            job_id=plan.job_ids[business_id],
+            status=status,
+            calls_used=calls_used,
+            combos={outcome.dimension_set: outcome.as_json() for outcome in combos},
+            error_code=telling.error_code if telling else None,
+            error_message=telling.message if telling else None,
+            now=now,
+        )
+        if any(outcome.status.has_data and outcome.calls for outcome in combos):
+            connections.record_synced(database, business_id=business_id, at=now)
+        logger.info(
+            "business %s day %s: %s, %d calls", business_id, plan.day, status.value, calls_used
+        )
+        settled.append(
+            SettledBusiness(business_id, status, calls_used, telling.message if telling else None)
+        )
+    return settled
+
+
+def check_can_sync(record: ConnectionRecord, *, day: date) -> None:
+    """Raises NotConnected, SyncDisabled or InvalidDay, saying what to do about it."""
+    if not record.is_connected:
+        raise NotConnected(record.business_id)
+    if not record.is_enabled:
+        why = f" ({record.disabled_reason})" if record.disabled_reason else ""
+        raise SyncDisabled(
+            f"Sync is switched off for business {record.business_id!r}{why}; switch it on with "
+            f"`clarity enable {record.business_id}`."
+        )
+    if day < first_day_of(record):
+        raise InvalidDay(
+            f"Business {record.business_id!r} was connected on {record.created_at:%Y-%m-%d}; "
+            f"the first day there can be data of is {first_day_of(record)}, not {day}."
+        )
+
+
+def first_day_of(record: ConnectionRecord) -> date:
+    """The first day there can be data of: the day before the business was connected."""
+    return day_collected_at(record.created_at)
+
+
+def wants_overview(record: ConnectionRecord, overview_default: bool) -> bool:  # noqa: FBT001
+    """Whether a business's day includes the fifth call: its own setting, else the default."""
+    return overview_default if record.overview is None else record.overview
+
+
+def _landed_replies(
+    database: Database, *, day: date, business_ids: Sequence[str]
+) -> dict[str, list[LandedReply]]:
+    landed: dict[str, list[LandedReply]] = {}
+    for reply in exports.list_exports(database, day=day, business_ids=business_ids):
+        if reply.num_of_days != 1:
+            continue
+        verdict, detail = reply.verdict, reply.detail
+        if verdict is None:
+            verdict, detail = _judge_landed(database, reply.id)
+        landed.setdefault(reply.business_id, []).append(
+            LandedReply(reply.dimension_set, verdict, detail)
+        )
+    return landed
+
+
+def _judge_landed(database: Database, export_id: int) -> tuple[Verdict | None, str | None]:
+    """Judge a reply whose process ended between landing and judging it; that costs no call."""
+    try:
+        summary = verify_reply(exports.read_export(database, export_id).export)
+    except ExportError as error:
+        verdict = verdict_of(error)
+        assert verdict is not None
+        exports.judge(
+            database, export_id=export_id, verdict=verdict, summary=None, detail=str(error)
+        )
+        return verdict, str(error)
+    except ExportCorrupt:
+        logger.exception("landed export %d cannot be read back", export_id)
+        return None, None
+    exports.judge(
+        database, export_id=export_id, verdict=Verdict.ACCEPTED, summary=summary, detail=None
+    )
+    return Verdict.ACCEPTED, None

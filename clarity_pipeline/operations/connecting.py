@@ -1,0 +1,98 @@
+"""Connecting a business to its Clarity project, and testing the connection."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass
+from datetime import datetime
+
+from clarity_pipeline.domain.collection import ComboOutcome, ComboStatus, PlannedCall
+from clarity_pipeline.domain.connections import parse_project_id, parse_token
+from clarity_pipeline.domain.days import day_collected_at
+from clarity_pipeline.domain.dimensions import URL_DEVICE
+from clarity_pipeline.domain.errors import NotConnected
+from clarity_pipeline.domain.quota import Purpose
+from clarity_pipeline.operations.guarded_call import GuardedCaller
+from clarity_pipeline.store import connections
+from clarity_pipeline.store.connections import ConnectionRecord
+from clarity_pipeline.store.database import Database
+from clarity_pipeline.store.vault import TokenVault
+
+
+@dataclass(frozen=True, slots=True)
+class ProbeResult:
+    """What a test of a connection found, and the sentence that tells people."""
+
+    outcome: ComboOutcome
+    sentence: str
+
+    @property
+    def succeeded(self) -> bool:
+        return self.outcome.status is ComboStatus.LANDED
+
+
+def connect(
+    database: Database,
+    vault: TokenVault,
+    *,
+    business_id: str,
+    project_id: str,
+    token: str,
+    now: datetime,
+) -> ConnectionRecord:
+    """Store a business's project and token, replacing an earlier pair; spends no call.
+
+    Raises UnknownBusiness, InvalidProjectId or InvalidToken, and writes nothing then.
+    """
+    connections.save_connection(
+        database,
+        vault,
+        business_id=business_id,
+        project_id=parse_project_id(project_id),
+        token=parse_token(token, now=now),
+        now=now,
+    )
+    return connections.get_connection(database, business_id)
+
+
+def probe_connection(caller: GuardedCaller, *, business_id: str) -> ProbeResult:
+    """Spend one call on asking Clarity whether it takes the token, and keep the reply.
+
+    The call is yesterday's most valuable combo: where the day has not been collected yet the
+    reply stands for it, so that the call is not wasted. Works for a paused business too.
+    Raises UnknownBusiness or NotConnected.
+    """
+    record = connections.get_connection(caller.database, business_id)
+    if record.project_id is None:
+        raise NotConnected(business_id)
+    call = PlannedCall(
+        business_id=business_id,
+        project_id=record.project_id,
+        day=day_collected_at(caller.clock()),
+        combo=URL_DEVICE,
+        purpose=Purpose.TEST,
+    )
+    outcome = asyncio.run(_make_once(caller, call))
+    if outcome.status is not ComboStatus.QUOTA_REFUSED:
+        connections.record_test(
+            caller.database,
+            business_id=business_id,
+            result=outcome.error_code or "ok",
+            now=caller.clock(),
+        )
+    return ProbeResult(outcome, _sentence(outcome))
+
+
+async def _make_once(caller: GuardedCaller, call: PlannedCall) -> ComboOutcome:
+    async with caller.client:
+        return await caller.make(call)
+
+
+def _sentence(outcome: ComboOutcome) -> str:
+    match outcome.status:
+        case ComboStatus.LANDED:
+            return "Clarity accepts the token; the reply was kept."
+        case ComboStatus.RATE_LIMITED:
+            return f"The quota is spent, so the token could not be judged: {outcome.message}"
+        case _:
+            return outcome.message or outcome.status.value

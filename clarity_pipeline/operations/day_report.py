@@ -1,0 +1,189 @@
+"""What a person wants to know of a day, computed from the store and never from a run's memory.
+
+A run that repeats a single business must not rewrite the history of the others.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import date, datetime
+from typing import TypeVar
+
+from clarity_pipeline.domain.collection import exports_of_record
+from clarity_pipeline.domain.day_checks import DayFacts, markdown_table
+from clarity_pipeline.domain.days import window_shift_hours
+from clarity_pipeline.domain.dimensions import COMBO_BY_DIMENSION_SET, combos_of_a_day
+from clarity_pipeline.domain.metrics import AGGREGATE_METRICS
+from clarity_pipeline.domain.sync_jobs import JobStatus
+from clarity_pipeline.operations.collect_day import (
+    SettledBusiness,
+    first_day_of,
+    wants_overview,
+)
+from clarity_pipeline.operations.rebuild_day import Rebuilt, rows_written
+from clarity_pipeline.store import aggregates, connections, daily_metrics, exports, sync_jobs
+from clarity_pipeline.store.database import Database
+
+Number = int | float
+Markdown = TypeVar("Markdown")
+
+
+@dataclass(frozen=True, slots=True)
+class DayReport:
+    """Numbers that can be plotted over days, and a table for people."""
+
+    numbers: Mapping[str, Number]
+    table: str
+
+    def metadata(self, markdown: Callable[[str], Markdown]) -> dict[str, Number | Markdown]:
+        """As metadata of an orchestrator whose markdown type is given."""
+        return {**self.numbers, "by_business": markdown(self.table)}
+
+
+def gather_day_facts(database: Database, day: date, *, overview_default: bool) -> DayFacts:
+    """What the checks of a day judge."""
+    slices = {
+        (state.business_id, state.dimension_set): state
+        for state in daily_metrics.list_slices(database, start=day, end=day)
+    }
+    record = exports_of_record(exports.list_exports(database, day=day))
+    return DayFacts(
+        day=day,
+        expected=frozenset(
+            (connection.business_id, combo.dimension_set)
+            for connection in connections.list_connections(database)
+            if connection.is_enabled and day >= first_day_of(connection)
+            for combo in combos_of_a_day(overview=wants_overview(connection, overview_default))
+        ),
+        window_ends={key: reply.window_end for key, reply in record.items()},
+        slices=len(slices),
+        truncated={key: state.rows for key, state in slices.items() if state.truncated},
+        unknown={
+            key: (*state.unknown_blocks, *state.unknown_fields)
+            for key, state in slices.items()
+            if state.unknown_blocks or state.unknown_fields
+        },
+    )
+
+
+def report_collected_day(database: Database, day: date) -> DayReport:
+    """How the day's collection stands: outcomes, calls, replies, per business."""
+    jobs = sync_jobs.list_jobs(database, day=day, limit=None)
+    latest: dict[str, sync_jobs.SyncJob] = {}
+    calls: Counter[str] = Counter()
+    for job in jobs:
+        latest.setdefault(job.business_id, job)
+        calls[job.business_id] += job.calls_used
+    record = exports_of_record(exports.list_exports(database, day=day))
+    landed: Counter[str] = Counter(business_id for business_id, _ in record)
+    statuses = Counter(job.status for job in latest.values())
+    numbers: dict[str, Number] = {
+        "businesses": len(latest),
+        **{f"businesses_{status.value}": statuses[status] for status in JobStatus},
+        "calls_used": sum(calls.values()),
+        "exports_landed": len(record),
+        "raw_rows": sum(sum(reply.row_counts.values()) for reply in record.values()),
+        "megabytes_landed": round(sum(r.body_bytes for r in record.values()) / 1e6, 3),
+        "truncated_exports": sum(reply.truncated for reply in record.values()),
+    }
+    table = markdown_table(
+        ("business", "status", "calls", "landed", "window off by", "message"),
+        [
+            (
+                business_id,
+                job.status.value,
+                calls[business_id],
+                landed[business_id],
+                _shift(day, [r.window_end for (b, _), r in record.items() if b == business_id]),
+                job.error_message or "",
+            )
+            for business_id, job in sorted(latest.items())
+        ],
+    )
+    return DayReport(numbers, table)
+
+
+def report_metrics_day(database: Database, day: date, rebuilt: Rebuilt) -> DayReport:
+    """How the day's normalised slices stand, and what this rebuild changed."""
+    slices = daily_metrics.list_slices(database, start=day, end=day)
+    numbers: dict[str, Number] = {
+        **write_numbers(rebuilt),
+        "rows": sum(state.rows for state in slices),
+        "slices": len(slices),
+        "truncated_slices": sum(state.truncated for state in slices),
+        "merged_tuples": sum(state.merged_tuples for state in slices),
+        "unreadable_values": sum(state.unreadable_values for state in slices),
+        "unknown_blocks": len({name for state in slices for name in state.unknown_blocks}),
+        "unknown_fields": len({name for state in slices for name in state.unknown_fields}),
+    }
+    table = markdown_table(
+        ("business", "slice", "rows", "raw rows", "merged", "truncated", "unknown"),
+        [
+            (
+                state.business_id,
+                COMBO_BY_DIMENSION_SET[state.dimension_set].label,
+                state.rows,
+                state.raw_rows,
+                state.merged_tuples,
+                "yes" if state.truncated else "",
+                ", ".join((*state.unknown_blocks, *state.unknown_fields)),
+            )
+            for state in slices
+        ],
+    )
+    return DayReport(numbers, table)
+
+
+def report_aggregates_day(database: Database, day: date, rebuilt: Rebuilt) -> DayReport:
+    """The ten values of the day per business that has any."""
+    rows: list[tuple[object, ...]] = []
+    sessions = 0
+    for business_id in (*rebuilt.written, *rebuilt.unchanged):
+        values = aggregates.get_business_behavioral_aggregates(
+            business_id, day, day, database=database
+        )
+        sessions += values.clarity_sessions or 0
+        rows.append((business_id, *(_shown(value) for value in values.metrics().values())))
+    header = ("business", *(name.removeprefix("clarity_") for name in AGGREGATE_METRICS))
+    return DayReport(
+        {**write_numbers(rebuilt), "sessions": sessions},
+        markdown_table(header, sorted(rows, key=lambda row: str(row[0]))),
+    )
+
+
+def write_numbers(rebuilt: Rebuilt) -> dict[str, Number]:
+    """What a rebuild wrote, in numbers."""
+    return {
+        "rows_written": sum(rows_written(counts) for counts in rebuilt.written.values()),
+        "rows_inserted": sum(counts.inserted for counts in rebuilt.written.values()),
+        "rows_updated": sum(counts.updated for counts in rebuilt.written.values()),
+        "rows_deleted": sum(counts.deleted for counts in rebuilt.written.values()),
+        "businesses_rebuilt": len(rebuilt.written),
+        "businesses_unchanged": len(rebuilt.unchanged),
+        "businesses_left_alone_after_an_error": len(rebuilt.failures),
+    }
+
+
+def complaint_if_all_failed(settled: Sequence[SettledBusiness]) -> str | None:
+    """One sentence when every business failed, None when any has data or is merely skipped."""
+    fine = {JobStatus.SUCCEEDED, JobStatus.PARTIAL, JobStatus.SKIPPED}
+    if not settled or any(business.status in fine for business in settled):
+        return None
+    first = settled[0]
+    return (
+        f"None of {len(settled)} businesses could be collected; the first, {first.business_id}: "
+        f"{first.status.value} ({first.message})"
+    )
+
+
+def _shown(value: int | float | None) -> str:
+    if value is None:
+        return "-"
+    return f"{value:.3f}" if isinstance(value, float) else str(value)
+
+
+def _shift(day: date, window_ends: Sequence[datetime]) -> str:
+    shifts = [window_shift_hours(day, window_end=end) for end in window_ends]
+    return f"{max(shifts, key=abs):+.1f} h" if shifts else ""

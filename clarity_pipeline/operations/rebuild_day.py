@@ -1,0 +1,283 @@
+"""Everything right of raw landing: free, repeatable, rebuilt from what was landed."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Collection, Iterable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from datetime import date, datetime
+from typing import TypeVar
+
+import pandas as pd
+
+from clarity_pipeline.domain.aggregates import (
+    AGGREGATES_VERSION,
+    aggregate_business_day,
+    aggregate_url_days,
+)
+from clarity_pipeline.domain.collection import exports_of_record
+from clarity_pipeline.domain.dimensions import OVERVIEW, URL_DEVICE
+from clarity_pipeline.domain.errors import (
+    ClarityError,
+    ExportCorrupt,
+    ExportError,
+    RebuildFailed,
+)
+from clarity_pipeline.domain.normalise import NormalisedSlice, built_from, normalise_export
+from clarity_pipeline.store import aggregates, daily_metrics, exports, sync_jobs
+from clarity_pipeline.store.daily_metrics import SliceState, WriteCounts
+from clarity_pipeline.store.database import Database
+from clarity_pipeline.store.exports import JudgedExport
+
+logger = logging.getLogger(__name__)
+
+WORKERS = 2
+"""Businesses in work at the same time: while one waits for the database another is parsed. More
+would only hold more replies in memory."""
+
+Item = TypeVar("Item")
+
+
+@dataclass(frozen=True, slots=True)
+class Rebuilt:
+    """What rebuilding one layer of a day did, per business; `failures` name what was left alone."""
+
+    written: dict[str, WriteCounts] = field(default_factory=lambda: dict[str, WriteCounts]())
+    unchanged: tuple[str, ...] = ()
+    failures: dict[str, str] = field(default_factory=lambda: dict[str, str]())
+
+    @property
+    def rows_written(self) -> int:
+        return sum(rows_written(counts) for counts in self.written.values())
+
+
+def rows_written(counts: WriteCounts) -> int:
+    """Rows that a write touched: inserted, updated and deleted."""
+    return counts.inserted + counts.updated + counts.deleted
+
+
+def rebuild_metrics(
+    database: Database,
+    *,
+    day: date,
+    now: datetime,
+    business_ids: Collection[str] | None = None,
+    force: bool = False,
+) -> Rebuilt:
+    """Normalise a day's landed exports into `clarity_daily_metrics`.
+
+    A slice that was built from the same export by the same normaliser is left alone unless
+    `force`. An export that cannot be read fails its business only; its other slices are written.
+    """
+    standing = {
+        (state.business_id, state.dimension_set): state.built_from
+        for state in daily_metrics.list_slices(
+            database, start=day, end=day, business_ids=business_ids
+        )
+    }
+    wanted: dict[str, list[JudgedExport]] = {}
+    seen: set[str] = set()
+    replies = exports.list_exports(database, day=day, business_ids=business_ids)
+    for key, reply in exports_of_record(replies).items():
+        seen.add(reply.business_id)
+        if force or standing.get(key) != built_from(reply.sha256):
+            wanted.setdefault(reply.business_id, []).append(reply)
+
+    def rebuild(replies: list[JudgedExport]) -> WriteCounts:
+        return _rebuild_business_metrics(database, replies, now=now)
+
+    written, failures = _for_each_business(wanted.items(), rebuild)
+    return Rebuilt(written, tuple(sorted(seen - wanted.keys())), failures)
+
+
+def rebuild_business_aggregates(
+    database: Database,
+    *,
+    day: date,
+    now: datetime,
+    business_ids: Collection[str] | None = None,
+    force: bool = False,
+) -> Rebuilt:
+    """Roll a day up into `clarity_business_aggregates`, where its slices have changed."""
+    standing = aggregates.aggregate_states(database, day=day, business_ids=business_ids)
+
+    def rebuild(sources: AggregateSources) -> WriteCounts:
+        device, overview = sources.url_device, sources.overview
+        business_day = aggregate_business_day(
+            business_id=sources.business_id,
+            day=day,
+            url_device=_frame(database, device),
+            url_device_truncated=device is not None and device.truncated,
+            overview=_frame(database, overview),
+            overview_truncated=overview is not None and overview.truncated,
+            built_from=sources.built_from,
+        )
+        assert business_day is not None
+        return aggregates.replace_business_day(database, business_day=business_day, now=now)
+
+    return _rebuild_aggregates(
+        _aggregate_sources(database, day, business_ids), {} if force else standing, rebuild
+    )
+
+
+def rebuild_url_aggregates(
+    database: Database,
+    *,
+    day: date,
+    now: datetime,
+    business_ids: Collection[str] | None = None,
+    force: bool = False,
+) -> Rebuilt:
+    """Roll a day up into `clarity_url_aggregates`, where its Device,URL slice has changed."""
+    standing = aggregates.url_aggregate_states(database, day=day, business_ids=business_ids)
+
+    def rebuild(sources: AggregateSources) -> WriteCounts:
+        assert sources.url_device is not None
+        frame = _frame(database, sources.url_device)
+        assert frame is not None
+        return aggregates.replace_url_days(
+            database,
+            business_id=sources.business_id,
+            day=day,
+            url_days=aggregate_url_days(frame),
+            truncated=sources.url_device.truncated,
+            built_from=sources.built_from,
+            now=now,
+        )
+
+    # The overview says nothing about single pages.
+    by_url = [
+        AggregateSources(sources.business_id, sources.url_device, None)
+        for sources in _aggregate_sources(database, day, business_ids)
+        if sources.url_device is not None
+    ]
+    return _rebuild_aggregates(by_url, {} if force else standing, rebuild)
+
+
+def rebuild(
+    database: Database,
+    *,
+    day: date,
+    now: datetime,
+    business_ids: Collection[str] | None = None,
+    force: bool = False,
+) -> Rebuilt:
+    """Rebuild a day's metrics and both roll-ups; what is returned is about the metrics."""
+    rebuilt = rebuild_metrics(database, day=day, now=now, business_ids=business_ids, force=force)
+    rebuild_business_aggregates(database, day=day, now=now, business_ids=business_ids, force=force)
+    rebuild_url_aggregates(database, day=day, now=now, business_ids=business_ids, force=force)
+    return rebuilt
+
+
+def record_rows_written(database: Database, rebuilt: Rebuilt, *, day: date, run_id: str) -> None:
+    """Write into this run's sync jobs how many rows each of them led to."""
+    for business_id, counts in rebuilt.written.items():
+        sync_jobs.record_rows_written(
+            database,
+            dagster_run_id=run_id,
+            business_id=business_id,
+            day=day,
+            rows_written=rows_written(counts),
+        )
+
+
+def raise_if_nothing_worked(rebuilt: Rebuilt) -> None:
+    """Raises RebuildFailed when every business failed: then it is not the businesses' fault."""
+    if rebuilt.failures and not rebuilt.written and not rebuilt.unchanged:
+        business_id, message = next(iter(rebuilt.failures.items()))
+        raise RebuildFailed(
+            f"None of {len(rebuilt.failures)} businesses could be rebuilt; the first, "
+            f"{business_id}, because: {message}"
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class AggregateSources:
+    """The slices that one business's roll-ups of a day are made of; at least one is there."""
+
+    business_id: str
+    url_device: SliceState | None
+    overview: SliceState | None
+
+    @property
+    def built_from(self) -> str:
+        """Changes whenever a source or the way of rolling up does."""
+        parts = [state.built_from if state else "-" for state in (self.url_device, self.overview)]
+        return ":".join([*parts, str(AGGREGATES_VERSION)])
+
+
+def _rebuild_business_metrics(
+    database: Database, replies: list[JudgedExport], *, now: datetime
+) -> WriteCounts:
+    slices: list[NormalisedSlice] = []
+    problem: ClarityError | None = None
+    for reply in replies:
+        try:
+            slices.append(normalise_export(exports.read_export(database, reply.id)))
+        except (ExportCorrupt, ExportError) as error:
+            problem = problem or error
+    counts = daily_metrics.replace_slices(database, slices, now=now)
+    if problem is not None:
+        raise problem
+    return counts
+
+
+def _aggregate_sources(
+    database: Database, day: date, business_ids: Collection[str] | None
+) -> list[AggregateSources]:
+    slices: dict[str, dict[str, SliceState]] = {}
+    for state in daily_metrics.list_slices(database, start=day, end=day, business_ids=business_ids):
+        slices.setdefault(state.business_id, {})[state.dimension_set] = state
+    sources = [
+        AggregateSources(
+            business_id,
+            by_set.get(URL_DEVICE.dimension_set),
+            by_set.get(OVERVIEW.dimension_set),
+        )
+        for business_id, by_set in slices.items()
+    ]
+    return [source for source in sources if source.url_device or source.overview]
+
+
+def _rebuild_aggregates(
+    sources: Collection[AggregateSources],
+    standing: Mapping[str, str],
+    rebuild: Callable[[AggregateSources], WriteCounts],
+) -> Rebuilt:
+    changed = [
+        source for source in sources if standing.get(source.business_id) != source.built_from
+    ]
+    unchanged = {source.business_id for source in sources} - {c.business_id for c in changed}
+    written, failures = _for_each_business(
+        ((source.business_id, source) for source in changed), rebuild
+    )
+    return Rebuilt(written, tuple(sorted(unchanged)), failures)
+
+
+def _frame(database: Database, state: SliceState | None) -> pd.DataFrame | None:
+    if state is None:
+        return None
+    return daily_metrics.read_metrics(
+        database,
+        business_id=state.business_id,
+        day=state.day,
+        dimension_set=state.dimension_set,
+    )
+
+
+def _for_each_business(
+    items: Iterable[tuple[str, Item]], work: Callable[[Item], WriteCounts]
+) -> tuple[dict[str, WriteCounts], dict[str, str]]:
+    """Do the work for each business, `WORKERS` at a time; one's error stays with it."""
+    written: dict[str, WriteCounts] = {}
+    failures: dict[str, str] = {}
+    with ThreadPoolExecutor(WORKERS, thread_name_prefix="clarity-rebuild") as pool:
+        futures = {business_id: pool.submit(work, item) for business_id, item in items}
+        for business_id, future in futures.items():
+            try:
+                written[business_id] = future.result()
+            except ClarityError as error:
+                logger.warning("business %s is left as it was: %s", business_id, error)
+                failures[business_id] = str(error)
+    return written, failures

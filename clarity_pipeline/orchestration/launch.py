@@ -1,0 +1,73 @@
+"""Running the daily sync from outside Dagster's own processes, on the same instance."""
+
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from datetime import date
+from pathlib import Path
+from shutil import copyfile
+from typing import Any
+
+import dagster as dg
+
+from clarity_pipeline.domain.collection import TRIGGER_TAG
+from clarity_pipeline.domain.sync_jobs import Trigger
+
+INSTANCE_SETTINGS = Path(__file__).parents[2] / "dagster.yaml"
+
+
+@dataclass(frozen=True, slots=True)
+class FinishedRun:
+    """A finished Dagster run: its id, whether it succeeded, and what went wrong in one sentence."""
+
+    run_id: str
+    succeeded: bool
+    error: str | None
+
+
+def prepare_dagster_home(directory: Path) -> Path:
+    """Make a directory that can be `DAGSTER_HOME`, with the project's instance settings in it."""
+    directory.mkdir(parents=True, exist_ok=True)
+    settings = directory / "dagster.yaml"
+    if not settings.exists():
+        copyfile(INSTANCE_SETTINGS, settings)
+    return directory
+
+
+def run_daily_sync(
+    definitions: dg.Definitions,
+    *,
+    dagster_home: Path,
+    day: date,
+    business_ids: Collection[str],
+    trigger: Trigger,
+) -> FinishedRun:
+    """Run `clarity_daily_sync` for one day in this process and wait for it."""
+    with dg.DagsterInstance.from_config(str(dagster_home)) as instance:
+        result = definitions.resolve_job_def("clarity_daily_sync").execute_in_process(
+            instance=instance,
+            partition_key=day.isoformat(),
+            run_config=run_config(business_ids),
+            tags={TRIGGER_TAG: trigger.value},
+            raise_on_error=False,
+        )
+        return FinishedRun(
+            run_id=result.run_id, succeeded=result.success, error=_first_error(result)
+        )
+
+
+def run_config(business_ids: Collection[str]) -> Mapping[str, Any]:
+    """The run config that narrows a run to some businesses; none named means all."""
+    if not business_ids:
+        return {}
+    return {"ops": {"clarity_raw_exports": {"config": {"business_ids": sorted(business_ids)}}}}
+
+
+def _first_error(result: dg.ExecuteInProcessResult) -> str | None:
+    for event in result.all_events:
+        if event.is_step_failure:
+            failure = event.step_failure_data
+            error = failure.error.cause or failure.error if failure.error else None
+            if failure.user_failure_data is not None:
+                return failure.user_failure_data.description
+            return error.message.strip() if error else None
+    return None

@@ -1,0 +1,80 @@
+"""The businesses whose pages are watched."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from dataclasses import dataclass
+from datetime import datetime
+
+from sqlalchemy import Connection, insert, select
+from sqlalchemy.exc import IntegrityError
+
+from clarity_pipeline.domain.connections import parse_business_id
+from clarity_pipeline.domain.errors import InvalidBusinessId, UnknownBusiness
+from clarity_pipeline.store.database import Database
+from clarity_pipeline.store.schema import businesses
+
+
+@dataclass(frozen=True, slots=True)
+class Business:
+    """A client business; `created_at` is UTC."""
+
+    id: str
+    name: str
+    created_at: datetime
+
+
+def add_business(database: Database, *, business_id: str, name: str, now: datetime) -> Business:
+    """Add a business. Raises InvalidBusinessId for an id that is malformed or taken."""
+    parse_business_id(business_id)
+    business = Business(id=business_id, name=name, created_at=now)
+    try:
+        with database.transaction() as connection:
+            connection.execute(insert(businesses).values(id=business_id, name=name, created_at=now))
+    except IntegrityError:
+        raise InvalidBusinessId(
+            f"There is already a business {business_id!r}; choose another id."
+        ) from None
+    return business
+
+
+def list_businesses(database: Database) -> list[Business]:
+    """All businesses, by id."""
+    with database.reading() as connection:
+        rows = connection.execute(select(businesses).order_by(businesses.c.id))
+        return [Business(id=row.id, name=row.name, created_at=row.created_at) for row in rows]
+
+
+def get_business(database: Database, business_id: str) -> Business:
+    """Raises UnknownBusiness."""
+    with database.reading() as connection:
+        row = connection.execute(select(businesses).where(businesses.c.id == business_id)).first()
+    if row is None:
+        raise UnknownBusiness(business_id)
+    return Business(id=row.id, name=row.name, created_at=row.created_at)
+
+
+def check_businesses_exist(connection: Connection, business_ids: Collection[str]) -> None:
+    """Raises UnknownBusiness for the first id, by name, that there is none of."""
+    wanted = set(business_ids)
+    known = connection.scalars(select(businesses.c.id).where(businesses.c.id.in_(wanted)))
+    for missing in sorted(wanted.difference(known)):
+        raise UnknownBusiness(missing)
+
+
+def lock_businesses(connection: Connection, business_ids: Collection[str]) -> None:
+    """Keep other writers of these businesses out until the transaction ends.
+
+    Ids are locked in order, so that two writers cannot wait for each other. Rows that merely
+    refer to a business, like a reserved slot, can still be added by others. Raises
+    UnknownBusiness.
+    """
+    wanted = set(business_ids)
+    known = connection.scalars(
+        select(businesses.c.id)
+        .where(businesses.c.id.in_(wanted))
+        .order_by(businesses.c.id)
+        .with_for_update(key_share=True)
+    )
+    for missing in sorted(wanted.difference(known)):
+        raise UnknownBusiness(missing)

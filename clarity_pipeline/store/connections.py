@@ -1,0 +1,284 @@
+"""Which Clarity project a business is connected to, with which token, and whether it is synced.
+
+Tokens leave this module decrypted through `read_token` alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from dataclasses import dataclass, fields
+from datetime import datetime
+from typing import Any, Final
+
+from pydantic import SecretStr
+from sqlalchemy import Connection, Row, RowMapping, Select, insert, select, update
+
+from clarity_pipeline.domain.connections import DisabledBy, TokenFacts
+from clarity_pipeline.domain.errors import NotConnected, UnknownBusiness
+from clarity_pipeline.store.businesses import check_businesses_exist, lock_businesses
+from clarity_pipeline.store.database import Database
+from clarity_pipeline.store.schema import business_config, businesses
+from clarity_pipeline.store.vault import TokenVault
+
+_ENABLED: Final[dict[str, Any]] = {
+    "sync_enabled": True,
+    "disabled_by": None,
+    "disabled_reason": None,
+    "disabled_at": None,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class ConnectionRecord:
+    """What is known of a business's connection, without the token; instants are UTC.
+
+    `overview` is None where the business follows the setting. `created_at` is when it was first
+    connected; for a business that never was, it is when the business was added.
+    """
+
+    business_id: str
+    name: str
+    project_id: str | None
+    token_fingerprint: str | None
+    token_last4: str | None
+    token_expires_at: datetime | None
+    sync_enabled: bool
+    disabled_by: DisabledBy | None
+    disabled_reason: str | None
+    disabled_at: datetime | None
+    last_tested_at: datetime | None
+    last_test_result: str | None
+    last_synced_at: datetime | None
+    overview: bool | None
+    created_at: datetime
+    updated_at: datetime
+
+    @property
+    def is_connected(self) -> bool:
+        return self.project_id is not None
+
+    @property
+    def is_enabled(self) -> bool:
+        """Connected and neither paused nor disabled: the schedule syncs it."""
+        return self.is_connected and self.sync_enabled
+
+
+def get_connection(database: Database, business_id: str) -> ConnectionRecord:
+    """Raises UnknownBusiness."""
+    with database.reading() as connection:
+        statement = _records().where(businesses.c.id == business_id)
+        row = connection.execute(statement).mappings().first()
+    if row is None:
+        raise UnknownBusiness(business_id)
+    return _record(row)
+
+
+def list_connections(
+    database: Database, business_ids: Collection[str] | None = None
+) -> list[ConnectionRecord]:
+    """Every business, or those named, connected or not, by id. Raises UnknownBusiness."""
+    statement = _records().order_by(businesses.c.id)
+    if business_ids is not None:
+        statement = statement.where(businesses.c.id.in_(set(business_ids)))
+    with database.reading() as connection:
+        if business_ids is not None:
+            check_businesses_exist(connection, business_ids)
+        return [_record(row) for row in connection.execute(statement).mappings()]
+
+
+def save_connection(
+    database: Database,
+    vault: TokenVault,
+    *,
+    business_id: str,
+    project_id: str,
+    token: TokenFacts,
+    now: datetime,
+) -> None:
+    """Connect a business, or give it another project or token. Raises UnknownBusiness.
+
+    Clears what an authentication failure had disabled, never what a user has paused. What the
+    last test said is forgotten when the token or the project is another one.
+    """
+    ciphertext = vault.encrypt(token.token)
+    with database.transaction() as connection:
+        lock_businesses(connection, [business_id])
+        row = _config_row(connection, business_id)
+        values: dict[str, Any] = {
+            "project_id": project_id,
+            "token_ciphertext": ciphertext,
+            "token_fingerprint": token.fingerprint,
+            "token_last4": token.last4,
+            "token_expires_at": token.expires_at,
+            "updated_at": now,
+        }
+        if row is None or row.disabled_by != DisabledBy.USER:
+            values |= _ENABLED
+        if row is None:
+            connection.execute(
+                insert(business_config).values(business_id=business_id, created_at=now, **values)
+            )
+            return
+        if (row.project_id, row.token_fingerprint) != (project_id, token.fingerprint):
+            values |= {"last_tested_at": None, "last_test_result": None}
+        _update(connection, business_id, values)
+
+
+def read_token(database: Database, vault: TokenVault, business_id: str) -> tuple[SecretStr, str]:
+    """The token and its fingerprint, for the moment of a call.
+
+    Raises UnknownBusiness, NotConnected, or SecretKeyError when no key reads it.
+    """
+    with database.reading() as connection:
+        check_businesses_exist(connection, [business_id])
+        row = _config_row(connection, business_id)
+    if row is None or row.token_ciphertext is None:
+        raise NotConnected(business_id)
+    return vault.decrypt(row.token_ciphertext), row.token_fingerprint
+
+
+def set_enabled(
+    database: Database,
+    *,
+    business_id: str,
+    enabled: bool,
+    now: datetime,
+    disabled_by: DisabledBy | None = None,
+    reason: str | None = None,
+    only_if_fingerprint: str | None = None,
+) -> bool:
+    """Switch the sync on or off; True when that changed anything.
+
+    Switched off by nobody in particular means by the user. An authentication failure never takes
+    over a user's pause, and with `only_if_fingerprint` leaves a connection alone whose token has
+    been replaced meanwhile. Raises UnknownBusiness, or NotConnected.
+    """
+    with database.transaction() as connection:
+        lock_businesses(connection, [business_id])
+        row = _config_row(connection, business_id)
+        if row is None or row.project_id is None:
+            raise NotConnected(business_id)
+        if only_if_fingerprint is not None and row.token_fingerprint != only_if_fingerprint:
+            return False
+        if enabled:
+            if row.sync_enabled:
+                return False
+            _update(connection, business_id, _ENABLED | {"updated_at": now})
+            return True
+        by = disabled_by or DisabledBy.USER
+        if row.disabled_by in {by, DisabledBy.USER}:
+            return False
+        values = {
+            "sync_enabled": False,
+            "disabled_by": by.value,
+            "disabled_reason": reason,
+            "disabled_at": now,
+            "updated_at": now,
+        }
+        _update(connection, business_id, values)
+        return True
+
+
+def set_overview(
+    database: Database, *, business_id: str, overview: bool | None, now: datetime
+) -> None:
+    """Override the overview setting for a business; None follows it again.
+
+    Raises UnknownBusiness, or NotConnected for a business that never was connected.
+    """
+    _change(database, business_id, {"overview": overview, "updated_at": now})
+
+
+def disconnect(database: Database, *, business_id: str, now: datetime) -> None:
+    """Forget project and token, keep everything that was fetched. Raises UnknownBusiness.
+
+    Without effect on a business that is not connected.
+    """
+    values = dict.fromkeys(
+        (
+            "project_id",
+            "token_ciphertext",
+            "token_fingerprint",
+            "token_last4",
+            "token_expires_at",
+            "last_tested_at",
+            "last_test_result",
+        )
+    )
+    with database.transaction() as connection:
+        lock_businesses(connection, [business_id])
+        row = _config_row(connection, business_id)
+        if row is not None and row.project_id is not None:
+            _update(connection, business_id, values | {"updated_at": now})
+
+
+def record_test(database: Database, *, business_id: str, result: str, now: datetime) -> None:
+    """Keep what a test of the token found. Raises UnknownBusiness, or NotConnected."""
+    _change(database, business_id, {"last_tested_at": now, "last_test_result": result})
+
+
+def record_synced(database: Database, *, business_id: str, at: datetime) -> None:
+    """Keep when a sync last brought data. Raises UnknownBusiness, or NotConnected."""
+    _change(database, business_id, {"last_synced_at": at})
+
+
+def reencrypt_tokens(database: Database, vault: TokenVault) -> int:
+    """Bring all tokens under the newest key, or none; returns how many there are.
+
+    Raises SecretKeyError, leaving every token as it was, when one cannot be read.
+    """
+    with database.transaction() as connection:
+        rows = connection.execute(
+            select(business_config.c.business_id, business_config.c.token_ciphertext).where(
+                business_config.c.token_ciphertext.is_not(None)
+            )
+        ).all()
+        for business_id, ciphertext in rows:
+            _update(connection, business_id, {"token_ciphertext": vault.reencrypt(ciphertext)})
+    return len(rows)
+
+
+def _records() -> Select[Any]:
+    config = business_config.c
+    return select(
+        businesses.c.id,
+        businesses.c.name,
+        businesses.c.created_at.label("business_created_at"),
+        *(column for column in config if column.name not in {"business_id", "token_ciphertext"}),
+    ).select_from(businesses.outerjoin(business_config))
+
+
+def _record(row: RowMapping) -> ConnectionRecord:
+    values: dict[str, Any] = {str(name): value for name, value in row.items()}
+    business_created_at = values.pop("business_created_at")
+    values["business_id"] = values.pop("id")
+    if values["created_at"] is None:
+        values |= {
+            "sync_enabled": False,
+            "created_at": business_created_at,
+            "updated_at": business_created_at,
+        }
+    if values["disabled_by"] is not None:
+        values["disabled_by"] = DisabledBy(values["disabled_by"])
+    return ConnectionRecord(
+        **{field.name: values[field.name] for field in fields(ConnectionRecord)}
+    )
+
+
+def _config_row(connection: Connection, business_id: str) -> Row[Any] | None:
+    statement = select(business_config).where(business_config.c.business_id == business_id)
+    return connection.execute(statement).first()
+
+
+def _change(database: Database, business_id: str, values: dict[str, Any]) -> None:
+    with database.transaction() as connection:
+        lock_businesses(connection, [business_id])
+        if _config_row(connection, business_id) is None:
+            raise NotConnected(business_id)
+        _update(connection, business_id, values)
+
+
+def _update(connection: Connection, business_id: str, values: dict[str, Any]) -> None:
+    connection.execute(
+        update(business_config).where(business_config.c.business_id == business_id).values(values)
+    )

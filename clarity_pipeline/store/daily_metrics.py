@@ -1,0 +1,225 @@
+"""The normalised rows of a day, and the state of each slice of it.
+
+A slice (business, day, dimension set) is replaced as a whole, together with its row in
+`clarity_daily_slices`, which says that there is data even where there are no rows.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from datetime import date, datetime
+from typing import TYPE_CHECKING, Any
+
+import pandas as pd
+from sqlalchemy import Connection, Row, or_, select
+from sqlalchemy.dialects import postgresql, sqlite
+
+from clarity_pipeline.domain.dimensions import DIMENSION_COLUMNS
+from clarity_pipeline.domain.metrics import COUNT_COLUMNS, METRIC_COLUMNS
+from clarity_pipeline.store.bulk import Replacement, WriteCounts, replace_rows
+from clarity_pipeline.store.businesses import lock_businesses
+from clarity_pipeline.store.database import Database
+from clarity_pipeline.store.partitions import ensure_partitions
+from clarity_pipeline.store.schema import daily_metrics, daily_slices
+
+if TYPE_CHECKING:
+    from clarity_pipeline.domain.normalise import NormalisedSlice
+
+__all__ = ["SliceState", "WriteCounts", "list_slices", "read_metrics", "replace_slices"]
+
+
+@dataclass(frozen=True, slots=True)
+class SliceState:
+    """What is stored of a slice, and what its normalisation reported; instants are UTC."""
+
+    business_id: str
+    day: date
+    dimension_set: str
+    raw_export_id: int
+    built_from: str
+    rows: int
+    raw_rows: int
+    truncated: bool
+    window_start: datetime
+    window_end: datetime
+    row_counts: dict[str, int]
+    unknown_blocks: tuple[str, ...]
+    unknown_fields: tuple[str, ...]
+    missing_blocks: tuple[str, ...]
+    merged_tuples: int
+    unreadable_values: int
+    updated_at: datetime
+
+
+def replace_slices(
+    database: Database, slices: Sequence[NormalisedSlice], *, now: datetime
+) -> WriteCounts:
+    """Put these slices in place of what is stored, all of them or none.
+
+    Rows that are gone are removed, and a row is written only if a value of it changed; the raw
+    payload, the window and the export it came from are such values. Raises UnknownBusiness.
+    """
+    if not slices:
+        return WriteCounts()
+    ensure_partitions(database, daily_metrics, days={item.day for item in slices})
+    with database.transaction() as connection:
+        lock_businesses(connection, {item.business_id for item in slices})
+        _save_states(connection, slices, now=now)
+        return replace_rows(
+            connection, daily_metrics, [_replacement(item, now=now) for item in slices]
+        )
+
+
+def list_slices(
+    database: Database,
+    *,
+    start: date,
+    end: date,
+    business_ids: Collection[str] | None = None,
+) -> list[SliceState]:
+    """The slices of the days from `start` to `end`, both included."""
+    statement = (
+        select(daily_slices)
+        .where(daily_slices.c.date.between(start, end))
+        .order_by(daily_slices.c.business_id, daily_slices.c.date, daily_slices.c.dimension_set)
+    )
+    if business_ids is not None:
+        statement = statement.where(daily_slices.c.business_id.in_(set(business_ids)))
+    with database.reading() as connection:
+        return [_state(row) for row in connection.execute(statement)]
+
+
+def read_metrics(
+    database: Database, *, business_id: str, day: date, dimension_set: str
+) -> pd.DataFrame:
+    """The rows of a slice by `dimension_hash`: dimensions and metrics, without the raw payload.
+
+    Dimensions are text or None, counts Int64, ratios Float64, as in NormalisedSlice.frame.
+    """
+    names = ["dimension_hash", *DIMENSION_COLUMNS, *METRIC_COLUMNS]
+    statement = (
+        select(*(daily_metrics.c[name] for name in names))
+        .where(
+            daily_metrics.c.business_id == business_id,
+            daily_metrics.c.date == day,
+            daily_metrics.c.dimension_set == dimension_set,
+        )
+        .order_by(daily_metrics.c.dimension_hash)
+    )
+    with database.reading() as connection:
+        rows = connection.execute(statement).all()
+    columns = list(zip(*rows, strict=True)) if rows else [()] * len(names)
+    return pd.DataFrame(
+        {
+            name: pd.Series(list(values), dtype=_dtype(name))
+            for name, values in zip(names, columns, strict=True)
+        }
+    )
+
+
+def _dtype(name: str) -> Any:
+    if name in METRIC_COLUMNS:
+        return "Int64" if name in COUNT_COLUMNS else "Float64"
+    return object
+
+
+def _save_states(
+    connection: Connection, slices: Sequence[NormalisedSlice], *, now: datetime
+) -> None:
+    upsert = sqlite.insert if connection.dialect.name == "sqlite" else postgresql.insert
+    insert = upsert(daily_slices).values([_state_values(item, now=now) for item in slices])
+    key = list(daily_slices.primary_key)
+    values = [column for column in daily_slices.c if column not in set(key)]
+    connection.execute(
+        insert.on_conflict_do_update(
+            index_elements=key,
+            set_={column.name: insert.excluded[column.name] for column in values},
+            where=or_(
+                *(
+                    column.is_distinct_from(insert.excluded[column.name])
+                    for column in values
+                    if column.name != "updated_at"
+                )
+            ),
+        )
+    )
+
+
+def _state_values(item: NormalisedSlice, *, now: datetime) -> dict[str, object]:
+    report = item.report
+    return {
+        "business_id": item.business_id,
+        "date": item.day,
+        "dimension_set": item.dimension_set,
+        "raw_export_id": item.raw_export_id,
+        "built_from": item.built_from,
+        "rows": report.rows,
+        "raw_rows": report.raw_rows,
+        "truncated": report.truncated,
+        "window_start": item.window_start,
+        "window_end": item.window_end,
+        "row_counts": dict(report.row_counts),
+        "unknown_blocks": list(report.unknown_blocks),
+        "unknown_fields": list(report.unknown_fields),
+        "missing_blocks": list(report.missing_blocks),
+        "merged_tuples": report.merged_tuples,
+        "unreadable_values": report.unreadable_values,
+        "updated_at": now,
+    }
+
+
+def _replacement(item: NormalisedSlice, *, now: datetime) -> Replacement:
+    frame = item.frame
+    return Replacement(
+        scope={
+            "business_id": item.business_id,
+            "date": item.day,
+            "dimension_set": item.dimension_set,
+        },
+        key="dimension_hash",
+        constants={
+            "window_start": item.window_start,
+            "window_end": item.window_end,
+            "raw_export_id": item.raw_export_id,
+            "updated_at": now,
+        },
+        columns={
+            str(name): _plain_values(frame[name])
+            for name in ("dimension_hash", *DIMENSION_COLUMNS, *METRIC_COLUMNS, "raw_payload")
+        },
+    )
+
+
+def _plain_values(series: pd.Series[Any]) -> list[Any]:
+    """Python values with None for everything that pandas regards as missing."""
+    missing = series.isna()
+    values: list[Any] = series.astype(object).tolist()
+    if not missing.any():
+        return values
+    return [
+        None if is_missing else value
+        for value, is_missing in zip(values, missing.tolist(), strict=True)
+    ]
+
+
+def _state(row: Row[Any]) -> SliceState:
+    return SliceState(
+        business_id=row.business_id,
+        day=row.date,
+        dimension_set=row.dimension_set,
+        raw_export_id=row.raw_export_id,
+        built_from=row.built_from,
+        rows=row.rows,
+        raw_rows=row.raw_rows,
+        truncated=row.truncated,
+        window_start=row.window_start,
+        window_end=row.window_end,
+        row_counts=row.row_counts,
+        unknown_blocks=tuple(row.unknown_blocks),
+        unknown_fields=tuple(row.unknown_fields),
+        missing_blocks=tuple(row.missing_blocks),
+        merged_tuples=row.merged_tuples,
+        unreadable_values=row.unreadable_values,
+        updated_at=row.updated_at,
+    )

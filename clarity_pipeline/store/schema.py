@@ -1,0 +1,343 @@
+"""The tables as SQLAlchemy sees them; migrations/ makes them, and a test compares the two.
+
+Names and columns are those of ARCHITECTURE section 4. Types are PostgreSQL's own where it has
+them (`jsonb`, `date`, `timestamptz`) and ISO text on SQLite.
+"""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Any, Final
+
+from sqlalchemy import (
+    JSON,
+    BigInteger,
+    Boolean,
+    CheckConstraint,
+    Column,
+    Date,
+    DateTime,
+    Dialect,
+    Double,
+    ForeignKey,
+    Index,
+    Integer,
+    LargeBinary,
+    MetaData,
+    SmallInteger,
+    String,
+    Table,
+    Text,
+    text,
+)
+from sqlalchemy.dialects.postgresql import JSONB
+from sqlalchemy.types import TypeDecorator, TypeEngine
+
+from clarity_pipeline.store.storable import storable_text
+
+SCHEMA_REVISION: Final = "0001"
+"""The newest migration; Database.open compares it before it loads Alembic, which is slow."""
+
+VERSION_TABLE: Final = "clarity_schema_version"
+"""Not Alembic's default name: Dagster keeps its own `alembic_version`, maybe in this database."""
+
+
+class UtcDateTime(TypeDecorator[datetime]):
+    """An instant: `timestamptz` on PostgreSQL, fixed-width ISO text in UTC on SQLite.
+
+    The text sorts like time. A naive datetime is refused: nobody can say which instant it is.
+    """
+
+    impl = DateTime(timezone=True)
+    cache_ok = True
+
+    def load_dialect_impl(self, dialect: Dialect) -> TypeEngine[Any]:
+        if dialect.name == "sqlite":
+            return dialect.type_descriptor(String(32))
+        return dialect.type_descriptor(DateTime(timezone=True))
+
+    def process_bind_param(self, value: datetime | None, dialect: Dialect) -> str | datetime | None:
+        if value is None:
+            return None
+        if value.tzinfo is None:
+            raise ValueError("An instant needs a time zone; a naive datetime is refused.")
+        instant = value.astimezone(UTC)
+        return utc_text(instant) if dialect.name == "sqlite" else instant
+
+    def process_result_value(
+        self,
+        value: str | datetime | None,
+        dialect: Dialect,  # noqa: ARG002
+    ) -> datetime | None:
+        if value is None:
+            return None
+        instant = datetime.fromisoformat(value) if isinstance(value, str) else value
+        return instant.astimezone(UTC)
+
+
+class PlainText(TypeDecorator[str]):
+    """Text from anywhere; what PostgreSQL cannot hold is replaced on both databases."""
+
+    impl = Text
+    cache_ok = True
+
+    def process_bind_param(self, value: str | None, dialect: Dialect) -> str | None:  # noqa: ARG002
+        return None if value is None else storable_text(value)
+
+
+def utc_text(instant: datetime) -> str:
+    """An aware instant as UTC ISO text of fixed width, as SQLite stores it."""
+    return instant.astimezone(UTC).isoformat(timespec="microseconds")
+
+
+# "No value" is SQL NULL on both databases, never the JSON literal null.
+Json = JSON(none_as_null=True).with_variant(JSONB(none_as_null=True), "postgresql")
+
+# SQLite numbers rows by itself only for a column declared exactly INTEGER.
+BigId = BigInteger().with_variant(Integer(), "sqlite")
+
+metadata = MetaData(
+    naming_convention={
+        "ix": "ix_%(table_name)s_%(column_0_N_name)s",
+        "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+        "ck": "ck_%(table_name)s_%(constraint_name)s",
+        "fk": "fk_%(table_name)s_%(column_0_N_name)s",
+        "pk": "pk_%(table_name)s",
+    }
+)
+
+
+def _business_id(*, primary_key: bool = False) -> Column[str]:
+    return Column(
+        "business_id",
+        String(64),
+        ForeignKey("businesses.id"),
+        primary_key=primary_key,
+        nullable=False,
+    )
+
+
+businesses = Table(
+    "businesses",
+    metadata,
+    Column("id", String(64), primary_key=True),
+    Column("name", PlainText, nullable=False),
+    Column("created_at", UtcDateTime, nullable=False),
+)
+
+business_config = Table(
+    "clarity_business_config",
+    metadata,
+    _business_id(primary_key=True),
+    Column("project_id", String(20)),
+    Column("token_ciphertext", PlainText),
+    Column("token_fingerprint", String(32)),
+    Column("token_last4", String(4)),
+    Column("token_expires_at", UtcDateTime),
+    Column("sync_enabled", Boolean, nullable=False),
+    Column("disabled_by", String(16)),
+    Column("disabled_reason", PlainText),
+    Column("disabled_at", UtcDateTime),
+    Column("last_tested_at", UtcDateTime),
+    Column("last_test_result", PlainText),
+    Column("last_synced_at", UtcDateTime),
+    Column("overview", Boolean),
+    Column("created_at", UtcDateTime, nullable=False),
+    Column("updated_at", UtcDateTime, nullable=False),
+    CheckConstraint(
+        "(project_id IS NULL) = (token_ciphertext IS NULL)", name="project_and_token_together"
+    ),
+    CheckConstraint("sync_enabled = (disabled_by IS NULL)", name="disabled_by_somebody"),
+    Index(None, "project_id"),
+)
+
+api_calls = Table(
+    "clarity_api_calls",
+    metadata,
+    Column("project_id", String(20), primary_key=True),
+    Column("utc_day", Date, primary_key=True),
+    Column("slot", SmallInteger, primary_key=True, autoincrement=False),
+    _business_id(),
+    Column("purpose", String(16), nullable=False),
+    Column("dimension_set", String(64), nullable=False),
+    Column("reserved_at", UtcDateTime, nullable=False),
+    Column("settled_at", UtcDateTime),
+    Column("outcome", String(32)),
+    CheckConstraint("slot BETWEEN 1 AND 10", name="ten_calls_a_day"),
+)
+
+raw_exports = Table(
+    "clarity_raw_exports",
+    metadata,
+    Column("id", BigId, primary_key=True),
+    _business_id(),
+    Column("project_id", String(20), nullable=False),
+    Column("date", Date, nullable=False),
+    Column("dimension_set", String(64), nullable=False),
+    Column("dimensions", String(64), nullable=False),
+    Column("num_of_days", SmallInteger, nullable=False),
+    Column("purpose", String(16), nullable=False),
+    Column("slot", SmallInteger, nullable=False),
+    Column("http_status", SmallInteger, nullable=False),
+    Column("requested_at", UtcDateTime, nullable=False),
+    Column("received_at", UtcDateTime, nullable=False),
+    Column("window_start", UtcDateTime, nullable=False),
+    Column("window_end", UtcDateTime, nullable=False),
+    Column("body_zstd", LargeBinary, nullable=False),
+    Column("body_bytes", BigInteger, nullable=False),
+    Column("stored_bytes", BigInteger, nullable=False),
+    Column("sha256", String(64), nullable=False),
+    Column("verdict", String(32)),
+    Column("verdict_detail", PlainText),
+    Column("row_counts", Json),
+    Column("truncated", Boolean),
+    Column("unknown_blocks", Json),
+    Index(None, "date", "business_id"),
+    # An id must never be given out twice, or a metrics row would point at another reply.
+    sqlite_autoincrement=True,
+)
+
+sync_jobs = Table(
+    "clarity_sync_jobs",
+    metadata,
+    Column("id", BigId, primary_key=True),
+    _business_id(),
+    Column("date", Date, nullable=False),
+    Column("trigger", String(16), nullable=False),
+    Column("status", String(16), nullable=False),
+    Column("dagster_run_id", String(64)),
+    Column("started_at", UtcDateTime, nullable=False),
+    Column("finished_at", UtcDateTime),
+    Column("calls_used", Integer, nullable=False, server_default=text("0")),
+    Column("rows_written", Integer, nullable=False, server_default=text("0")),
+    Column("combos", Json),
+    Column("error_code", String(64)),
+    Column("error_message", PlainText),
+    Index(None, "business_id", "date"),
+    # A step that is executed again in the same run continues its job instead of adding one.
+    Index(None, "dagster_run_id", "business_id", "date", unique=True),
+    sqlite_autoincrement=True,
+)
+
+sync_requests = Table(
+    "clarity_sync_requests",
+    metadata,
+    Column("id", BigId, primary_key=True),
+    _business_id(),
+    Column("date", Date, nullable=False),
+    Column("requested_by", PlainText, nullable=False),
+    Column("requested_at", UtcDateTime, nullable=False),
+    Column("dagster_run_id", String(64)),
+    Column("picked_up_at", UtcDateTime),
+    Index(None, "picked_up_at"),
+    sqlite_autoincrement=True,
+)
+
+daily_slices = Table(
+    "clarity_daily_slices",
+    metadata,
+    _business_id(primary_key=True),
+    Column("date", Date, primary_key=True),
+    Column("dimension_set", String(64), primary_key=True),
+    Column("raw_export_id", BigInteger, ForeignKey("clarity_raw_exports.id"), nullable=False),
+    Column("built_from", String(96), nullable=False),
+    Column("rows", Integer, nullable=False),
+    Column("raw_rows", Integer, nullable=False),
+    Column("truncated", Boolean, nullable=False),
+    Column("window_start", UtcDateTime, nullable=False),
+    Column("window_end", UtcDateTime, nullable=False),
+    Column("row_counts", Json, nullable=False),
+    Column("unknown_blocks", Json, nullable=False),
+    Column("unknown_fields", Json, nullable=False),
+    Column("missing_blocks", Json, nullable=False),
+    Column("merged_tuples", Integer, nullable=False),
+    Column("unreadable_values", Integer, nullable=False),
+    Column("updated_at", UtcDateTime, nullable=False),
+    Index(None, "date"),
+)
+
+# No foreign keys here: a trigger per row would cost a third of the load. The slice row, written
+# in the same transaction, holds them for all its rows.
+daily_metrics = Table(
+    "clarity_daily_metrics",
+    metadata,
+    Column("business_id", String(64), primary_key=True),
+    Column("date", Date, primary_key=True),
+    Column("dimension_hash", String(32), primary_key=True),
+    Column("dimension_set", String(64), nullable=False),
+    Column("url", PlainText),
+    Column("device", PlainText),
+    Column("country", PlainText),
+    Column("source", PlainText),
+    Column("campaign", PlainText),
+    Column("channel", PlainText),
+    Column("browser", PlainText),
+    Column("os", PlainText),
+    Column("medium", PlainText),
+    Column("sessions", BigInteger),
+    Column("bot_sessions", BigInteger),
+    Column("distinct_users", BigInteger),
+    Column("pages_per_session", Double),
+    Column("scroll_depth", Double),
+    Column("engagement_time_ms", BigInteger),
+    Column("dead_clicks", BigInteger),
+    Column("rage_clicks", BigInteger),
+    Column("excessive_scroll", BigInteger),
+    Column("quick_backs", BigInteger),
+    Column("script_errors", BigInteger),
+    Column("error_clicks", BigInteger),
+    Column("raw_payload", Json, nullable=False),
+    Column("window_start", UtcDateTime, nullable=False),
+    Column("window_end", UtcDateTime, nullable=False),
+    Column("raw_export_id", BigInteger, nullable=False),
+    Column("updated_at", UtcDateTime, nullable=False),
+    Index(None, "business_id", "dimension_set", "date"),
+    postgresql_partition_by="RANGE (date)",
+)
+
+
+def _daily_sums() -> list[Column[Any]]:
+    """The columns of domain.aggregates.DailySums, in its order."""
+    return [
+        Column("sessions", BigInteger),
+        Column("rage_clicks", BigInteger),
+        Column("rage_click_sessions", BigInteger, nullable=False),
+        Column("dead_clicks", BigInteger),
+        Column("dead_click_sessions", BigInteger, nullable=False),
+        Column("excessive_scroll", BigInteger),
+        Column("quick_backs", BigInteger),
+        Column("quick_back_sessions", BigInteger, nullable=False),
+        Column("scroll_depth_sum", Double, nullable=False),
+        Column("scroll_depth_page_views", Double, nullable=False),
+        Column("engagement_time_ms_sum", BigInteger, nullable=False),
+        Column("engagement_sessions", BigInteger, nullable=False),
+    ]
+
+
+business_aggregates = Table(
+    "clarity_business_aggregates",
+    metadata,
+    _business_id(primary_key=True),
+    Column("date", Date, primary_key=True),
+    *_daily_sums(),
+    Column("session_basis", String(16), nullable=False),
+    Column("truncated", Boolean, nullable=False),
+    Column("built_from", PlainText, nullable=False),
+    Column("updated_at", UtcDateTime, nullable=False),
+    Index(None, "date"),
+)
+
+url_aggregates = Table(
+    "clarity_url_aggregates",
+    metadata,
+    _business_id(primary_key=True),
+    Column("date", Date, primary_key=True),
+    # The address itself may be longer than an index entry can be.
+    Column("url_hash", String(32), primary_key=True),
+    Column("url", PlainText, nullable=False),
+    *_daily_sums(),
+    Column("truncated", Boolean, nullable=False),
+    Column("built_from", PlainText, nullable=False),
+    Column("updated_at", UtcDateTime, nullable=False),
+    Index(None, "date"),
+)

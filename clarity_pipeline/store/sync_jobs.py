@@ -1,0 +1,163 @@
+"""One row per business and day that a run has worked on: how it stands and what it cost."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from datetime import date, datetime
+from typing import Any
+
+from sqlalchemy import Row, Select, func, select, update
+from sqlalchemy.dialects import postgresql, sqlite
+
+from clarity_pipeline.domain.sync_jobs import JobStatus, Trigger
+from clarity_pipeline.store.businesses import check_businesses_exist
+from clarity_pipeline.store.database import Database
+from clarity_pipeline.store.schema import sync_jobs
+
+
+@dataclass(frozen=True, slots=True)
+class SyncJob:
+    """A job; `combos` holds an entry per dimension set, None until the job has settled."""
+
+    id: int
+    business_id: str
+    day: date
+    trigger: Trigger
+    status: JobStatus
+    dagster_run_id: str | None
+    started_at: datetime
+    finished_at: datetime | None
+    calls_used: int
+    rows_written: int
+    combos: Mapping[str, Mapping[str, object]] | None
+    error_code: str | None
+    error_message: str | None
+
+
+def start_jobs(
+    database: Database,
+    *,
+    business_ids: Collection[str],
+    day: date,
+    trigger: Trigger,
+    dagster_run_id: str | None,
+    now: datetime,
+) -> dict[str, int]:
+    """Open a running job per business; returns their ids by business. Raises UnknownBusiness.
+
+    A step that is executed again within its run opens the job it had again.
+    """
+    wanted = sorted(set(business_ids))
+    if not wanted:
+        return {}
+    rows = [
+        {
+            "business_id": business_id,
+            "date": day,
+            "trigger": trigger.value,
+            "status": JobStatus.RUNNING.value,
+            "dagster_run_id": dagster_run_id,
+            "started_at": now,
+        }
+        for business_id in wanted
+    ]
+    upsert = sqlite.insert if database.dialect_name == "sqlite" else postgresql.insert
+    statement = upsert(sync_jobs).on_conflict_do_update(
+        index_elements=["dagster_run_id", "business_id", "date"],
+        set_={"status": JobStatus.RUNNING.value, "finished_at": None},
+    )
+    with database.transaction() as connection:
+        check_businesses_exist(connection, wanted)
+        ids = connection.execute(statement.returning(sync_jobs.c.business_id, sync_jobs.c.id), rows)
+        return {row.business_id: row.id for row in ids}
+
+
+def settle_job(
+    database: Database,
+    *,
+    job_id: int,
+    status: JobStatus,
+    calls_used: int,
+    combos: Mapping[str, Mapping[str, object]],
+    error_code: str | None,
+    error_message: str | None,
+    now: datetime,
+) -> None:
+    """Close a job with what came of it."""
+    values = {
+        "status": status.value,
+        "finished_at": now,
+        "calls_used": calls_used,
+        "combos": {name: dict(combo) for name, combo in combos.items()},
+        "error_code": error_code,
+        "error_message": error_message,
+    }
+    with database.transaction() as connection:
+        connection.execute(update(sync_jobs).where(sync_jobs.c.id == job_id).values(values))
+
+
+def record_rows_written(
+    database: Database, *, dagster_run_id: str, business_id: str, day: date, rows_written: int
+) -> None:
+    """Add what a run wrote for a business-day to its job; a run without such a job is no error."""
+    with database.transaction() as connection:
+        connection.execute(
+            update(sync_jobs)
+            .where(
+                sync_jobs.c.dagster_run_id == dagster_run_id,
+                sync_jobs.c.business_id == business_id,
+                sync_jobs.c.date == day,
+            )
+            .values(rows_written=rows_written)
+        )
+
+
+def list_jobs(
+    database: Database,
+    *,
+    business_id: str | None = None,
+    day: date | None = None,
+    limit: int | None = 100,
+) -> list[SyncJob]:
+    """Jobs, newest first, of one business or all, of one day or all; `limit` None is no limit."""
+    statement = select(sync_jobs).order_by(sync_jobs.c.id.desc()).limit(limit)
+    if business_id is not None:
+        statement = statement.where(sync_jobs.c.business_id == business_id)
+    if day is not None:
+        statement = statement.where(sync_jobs.c.date == day)
+    return _jobs(database, statement)
+
+
+def latest_jobs(database: Database, *, business_ids: Collection[str]) -> dict[str, SyncJob]:
+    """The newest job of each of these businesses; one that never had a job is left out."""
+    newest = (
+        select(func.max(sync_jobs.c.id))
+        .where(sync_jobs.c.business_id.in_(set(business_ids)))
+        .group_by(sync_jobs.c.business_id)
+    )
+    jobs = _jobs(database, select(sync_jobs).where(sync_jobs.c.id.in_(newest)))
+    return {job.business_id: job for job in jobs}
+
+
+def _jobs(database: Database, statement: Select[Any]) -> list[SyncJob]:
+    with database.reading() as connection:
+        return [_job(row) for row in connection.execute(statement)]
+
+
+def _job(row: Row[Any]) -> SyncJob:
+    return SyncJob(
+        id=row.id,
+        business_id=row.business_id,
+        day=row.date,
+        trigger=Trigger(row.trigger),
+        status=JobStatus(row.status),
+        dagster_run_id=row.dagster_run_id,
+        started_at=row.started_at,
+        finished_at=row.finished_at,
+        calls_used=row.calls_used,
+        rows_written=row.rows_written,
+        combos=row.combos,
+        error_code=row.error_code,
+        error_message=row.error_message,
+    )

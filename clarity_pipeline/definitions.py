@@ -20,7 +20,7 @@ from clarity_pipeline.orchestration.resources import (
     ExportApiResource,
     StoreResource,
 )
-from clarity_pipeline.orchestration.schedules import clarity_scheduler
+from clarity_pipeline.orchestration.schedules import build_scheduler
 
 
 def build_defs(
@@ -29,6 +29,7 @@ def build_defs(
     export_api: ExportApiResource | None = None,
     clock: ClockResource | None = None,
     executor: dg.ExecutorDefinition = dg.in_process_executor,
+    schedule_status: dg.DefaultScheduleStatus = dg.DefaultScheduleStatus.STOPPED,
 ) -> dg.Definitions:
     """The whole graph; each argument replaces one edge of it.
 
@@ -44,7 +45,7 @@ def build_defs(
         ],
         asset_checks=build_asset_checks(),
         jobs=[clarity_daily_sync],
-        schedules=[clarity_scheduler],
+        schedules=[build_scheduler(schedule_status)],
         sensors=[automation_sensor],
         resources={
             "store": store or StoreResource(),

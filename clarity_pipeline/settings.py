@@ -39,6 +39,12 @@ class Settings(BaseSettings):
         description="Fernet keys, newest first, joined by commas; a key file in home when unset.",
     )
 
+    dagster_home_override: str | None = Field(
+        default=None,
+        validation_alias="DAGSTER_HOME",
+        description="Dagster's own variable; a directory in home when unset.",
+    )
+
     @property
     def database_url_or_default(self) -> SecretStr:
         """The configured URL, or the embedded SQLite file."""
@@ -52,6 +58,9 @@ class Settings(BaseSettings):
 
     @property
     def dagster_home(self) -> Path:
+        """Where Dagster keeps its instance: the UI and the command line must agree on it."""
+        if self.dagster_home_override:
+            return Path(self.dagster_home_override).resolve()
         return self.home.resolve() / "dagster"
 
 

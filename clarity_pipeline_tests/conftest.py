@@ -105,9 +105,7 @@ def empty_sqlite_url(tmp_path: Path) -> str:
 
 
 @pytest.fixture
-def postgresql_url(
-    postgres_server: PostgresServer, migrated_postgresql: str
-) -> Generator[str]:
+def postgresql_url(postgres_server: PostgresServer, migrated_postgresql: str) -> Generator[str]:
     """A migrated PostgreSQL database."""
     name = postgres_server.create(template=migrated_postgresql)
     yield postgres_server.url(name)

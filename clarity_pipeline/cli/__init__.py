@@ -37,6 +37,7 @@ for module in (upkeep, businesses, connections, days, figures, servers):
 
 @app.callback()
 def common_options(
+    *,
     debug: Annotated[
         bool, typer.Option("--debug", help="Show log lines, and the traceback of an error.")
     ] = False,

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 PIPED_WIDTH: Final = 132
 """Columns of a table that goes to a file or a log, where rich would assume 80 and wrap."""
 
-NOTHING: Final = "–"
+NOTHING: Final = "-"
 """Stands for a value there is none of; an empty cell would look like a fault of the table."""
 
 TONES: Final = {"good": "green", "warn": "yellow", "bad": "red", "quiet": "dim", "": ""}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -31,7 +31,7 @@ class Session:
 
 
 @contextmanager
-def open_session() -> Iterator[Session]:
+def open_session() -> Generator[Session]:
     """Read the settings and open the database they name, brought up to date.
 
     Raises ConfigurationError and the StoreErrors of `Database.open`.

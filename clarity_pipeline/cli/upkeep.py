@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Annotated
-
 import typer
 
 from clarity_pipeline.cli.options import AsJson
@@ -18,7 +16,7 @@ def register(app: typer.Typer) -> None:
     app.add_typer(keys_app, no_args_is_help=True)
 
 
-def init(as_json: AsJson = False) -> None:
+def init(*, as_json: AsJson = False) -> None:
     """Create or migrate the database, make the key file and the Dagster home.
 
     Harmless to repeat: what is there already stays as it is.
@@ -59,13 +57,13 @@ def init(as_json: AsJson = False) -> None:
 @keys_app.command()
 def generate() -> None:
     """Print a new key, to be put in front of CLARITY_SECRET_KEYS or of the key file's line."""
-    from clarity_pipeline.store.vault import generate_key
+    from cryptography.fernet import Fernet
 
-    say(generate_key().get_secret_value())
+    say(Fernet.generate_key().decode())
 
 
 @keys_app.command()
-def rotate(as_json: AsJson = False) -> None:
+def rotate(*, as_json: AsJson = False) -> None:
     """Bring every stored token under the newest key; older keys can be dropped afterwards."""
     from clarity_pipeline.store.connections import reencrypt_tokens
 

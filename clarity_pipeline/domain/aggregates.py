@@ -306,9 +306,10 @@ def _sums_by_group(
     counts = {name: frame[name] for name in _COUNTED}
     counts |= {name: sessions.where(frame[of].notna(), 0) for name, of in _RATES.items()}
     counts["engagement_sessions"] = sessions.where(engagement.notna(), 0)
-    summed = pd.DataFrame(counts).groupby(group).sum(min_count=1).astype(object)
+    # By level: grouping by an array first formats all of it for a message nobody sees.
+    summed = pd.DataFrame(counts).set_axis(group, axis=0).groupby(level=0).sum(min_count=1)
     columns: dict[str, list[Any]] = {
-        name: summed[name].where(summed[name].notna(), None).tolist() for name in counts
+        name: summed[name].to_numpy(dtype=object, na_value=None).tolist() for name in counts
     }
     columns["scroll_depth_sum"] = _add_up(_floats(depth) * page_views, group, group_count)
     columns["scroll_depth_page_views"] = _add_up(page_views * depth.notna(), group, group_count)

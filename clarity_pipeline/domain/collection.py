@@ -26,8 +26,11 @@ from clarity_pipeline.domain.exports import Verdict
 from clarity_pipeline.domain.quota import CallOutcome, Purpose
 from clarity_pipeline.domain.sync_jobs import JobStatus, Trigger
 
-MOST_BATCHES: Final = 16
-"""Each batch costs a fixed number of Dagster events whatever its size; see `plan_batches`."""
+MOST_SINGLE_BATCHES: Final = 16
+"""Up to this many businesses each is a batch, and a branch of the run, of its own."""
+
+BATCHES_OF_MANY: Final = 8
+"""Beyond, batches grow instead: each costs four steps and about 30 event rows whatever its size."""
 
 MOST_ATTEMPTS: Final[Mapping[Purpose, int]] = {
     Purpose.SCHEDULE: 2,
@@ -170,19 +173,17 @@ def plan_business_day(
     return BusinessPlan(business_id, tuple(to_fetch), tuple(settled))
 
 
-def plan_batches(
-    calls: Sequence[PlannedCall], *, most_batches: int = MOST_BATCHES
-) -> list[list[PlannedCall]]:
-    """Group calls by business into at most `most_batches` batches of about equal size.
+def plan_batches(calls: Iterable[PlannedCall]) -> list[list[PlannedCall]]:
+    """Group calls into batches of whole businesses, as equal as possible in size.
 
-    A small agency sees each business as a batch of its own; a large one gets larger batches, so
-    that a run stays within a few hundred Dagster events however many businesses there are.
+    A small agency sees each business as a branch of its own in the run; a large one gets larger
+    batches, so that a run stays within some 300 event rows however many businesses there are.
     """
     by_business: dict[str, list[PlannedCall]] = {}
     for call in calls:
         by_business.setdefault(call.business_id, []).append(call)
     groups = list(by_business.values())
-    count = min(most_batches, len(groups))
+    count = len(groups) if len(groups) <= MOST_SINGLE_BATCHES else BATCHES_OF_MANY
     return [[call for group in groups[start::count] for call in group] for start in range(count)]
 
 

@@ -15,6 +15,7 @@ from typing import Any, Final, cast
 from pydantic import SecretStr
 
 from clarity_pipeline.domain.errors import InvalidBusinessId, InvalidProjectId, InvalidToken
+from clarity_pipeline.domain.sync_jobs import JobStatus
 
 _BUSINESS_ID = re.compile(r"[a-z0-9_-]{1,64}")
 _PROJECT_ID = re.compile(r"[A-Za-z0-9]{6,20}")
@@ -22,6 +23,9 @@ _JWT = re.compile(r"[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+")
 
 TOKEN_AUDIENCE: Final = "clarity.data-exporter"  # noqa: S105 - the public audience claim, no secret
 """`aud` of a data export token (FACTS section 11, claimed)."""
+
+_TESTS_WITHOUT_A_FAULT: Final = frozenset({None, "ok", "rate_limited"})
+"""Results of a connection test that say nothing against the token."""
 
 MAX_TOKEN_LENGTH: Final = 8192
 """Real tokens have about 700 characters; this bounds what anybody can paste."""
@@ -32,6 +36,85 @@ class DisabledBy(StrEnum):
 
     USER = "user"
     AUTH_FAILURE = "auth_failure"
+
+
+class ConnectionState(StrEnum):
+    """How a connection stands, in one word for people; see `connection_state`."""
+
+    NOT_CONNECTED = "not_connected"
+    PAUSED = "paused"
+    DISABLED_AUTH = "disabled_auth"
+    RATE_LIMITED_TODAY = "rate_limited_today"
+    FAILING = "failing"
+    PARTIAL = "partial"
+    LATE = "late"
+    NEVER_TESTED = "never_tested"
+    CONNECTED = "connected"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ConnectionFacts:
+    """What decides how a connection stands; "yesterday" is the latest UTC day that is over.
+
+    `last_test_result` is "ok", an error's code, or None for a token that was never tested;
+    `yesterdays_job` and `yesterdays_job_at` are the latest sync of yesterday that made calls or
+    could have, replays left out. `is_expected` says whether the schedule owed us yesterday: it
+    was due by now, and the business was connected before.
+    """
+
+    is_connected: bool
+    disabled_by: DisabledBy | None
+    is_rate_limited_today: bool
+    last_tested_at: datetime | None
+    last_test_result: str | None
+    last_synced_at: datetime | None
+    yesterdays_job: JobStatus | None
+    yesterdays_job_at: datetime | None
+    yesterday_is_complete: bool
+    is_expected: bool
+
+
+def connection_state(facts: ConnectionFacts) -> ConnectionState:
+    """The one thing most worth knowing about a connection.
+
+    What somebody must act on goes before what mends itself. A test that is newer than the last
+    sync speaks for the token, a spent quota for neither.
+    """
+    if not facts.is_connected:
+        return ConnectionState.NOT_CONNECTED
+    if facts.disabled_by is DisabledBy.AUTH_FAILURE:
+        return ConnectionState.DISABLED_AUTH
+    if facts.disabled_by is DisabledBy.USER:
+        return ConnectionState.PAUSED
+    if facts.yesterday_is_complete and _test_has_passed_or_is_old(facts):
+        return ConnectionState.CONNECTED
+    if facts.is_rate_limited_today:
+        return ConnectionState.RATE_LIMITED_TODAY
+    if _last_attempt_failed(facts):
+        return ConnectionState.FAILING
+    if facts.yesterdays_job is JobStatus.PARTIAL:
+        return ConnectionState.PARTIAL
+    if facts.last_test_result is None and facts.last_synced_at is None:
+        return ConnectionState.NEVER_TESTED
+    if facts.is_expected and facts.yesterdays_job is not JobStatus.RUNNING:
+        return ConnectionState.LATE
+    return ConnectionState.CONNECTED
+
+
+def _test_is_newer(facts: ConnectionFacts) -> bool:
+    if facts.last_tested_at is None:
+        return False
+    return facts.yesterdays_job_at is None or facts.last_tested_at > facts.yesterdays_job_at
+
+
+def _test_has_passed_or_is_old(facts: ConnectionFacts) -> bool:
+    return facts.last_test_result in _TESTS_WITHOUT_A_FAULT or not _test_is_newer(facts)
+
+
+def _last_attempt_failed(facts: ConnectionFacts) -> bool:
+    if _test_is_newer(facts) and facts.last_test_result != "rate_limited":
+        return facts.last_test_result not in _TESTS_WITHOUT_A_FAULT
+    return facts.yesterdays_job in {JobStatus.AUTH_FAILED, JobStatus.FAILED}
 
 
 @dataclass(frozen=True, slots=True)

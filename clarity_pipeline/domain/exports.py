@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import date, datetime, timedelta
 from enum import StrEnum
@@ -171,16 +172,13 @@ def _load_json(body: bytes) -> Any:
     text = body.removeprefix(b"\xef\xbb\xbf")
     if not text.strip():
         raise ReplyUnreadable("Clarity answered 200 with an empty body; it was kept as it came.")
-    try:
+    # Raised outside the handlers: a JSONDecodeError in its context would hold the whole body.
+    with suppress(orjson.JSONDecodeError):
         return orjson.loads(text)
-    except orjson.JSONDecodeError:
-        # orjson refuses NaN, lone surrogates and integers over 64 bits; json reads them.
-        try:
-            return json.loads(text)
-        except (ValueError, RecursionError):
-            raise ReplyUnreadable(
-                "Clarity's reply is not JSON, or was cut off; it was kept as it came."
-            ) from None
+    # orjson refuses NaN, lone surrogates and integers over 64 bits; the standard library does not.
+    with suppress(ValueError, RecursionError):
+        return json.loads(text)
+    raise ReplyUnreadable("Clarity's reply is not JSON, or was cut off; it was kept as it came.")
 
 
 def _parse_block(item: Any) -> Block:
@@ -203,6 +201,5 @@ def _parse_block(item: Any) -> Block:
 
 
 def _json_type(value: object) -> str:
-    return {dict: "object", str: "string", bool: "boolean", type(None): "null"}.get(
-        type(value), "number"
-    )
+    names: dict[type, str] = {dict: "object", str: "string", bool: "boolean", type(None): "null"}
+    return names.get(type(value), "number")

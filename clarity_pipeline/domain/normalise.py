@@ -245,7 +245,7 @@ def _number_tuples(rows_of: _RowsByBlock, raw_code: _Ints) -> _Ints:
     place = block_id * len(codes) + tuple_id
     if pd.Index(place).is_unique:
         return tuple_id
-    repetition = pd.Series(place).groupby(place).cumcount().to_numpy(copy=True)
+    repetition = pd.Series(0, index=place).groupby(level=0).cumcount().to_numpy(copy=True)
     is_tuple_block = np.array([name in TUPLE_BLOCKS for name in rows_of])
     repetition[~is_tuple_block[block_id]] = 0
     return pd.factorize(repetition * len(codes) + tuple_id)[0]
@@ -343,7 +343,7 @@ def _field_values(rows: Sequence[Mapping[str, Any]], field: str) -> list[Any]:
 
 
 def _names(rows: Sequence[Mapping[str, Any]]) -> list[str]:
-    return list(dict.fromkeys(chain.from_iterable(rows)))
+    return sorted(set[str]().union(*rows))
 
 
 def _read_counts(raw: list[Any]) -> _Ints | None:
@@ -419,7 +419,7 @@ def _merge(of_tuples: pd.DataFrame, tuples: _Tuples) -> pd.DataFrame:
     if tuples.count == tuples.row_count:
         return of_tuples.set_axis(tuples.row_of_tuple, axis=0).sort_index()
     row = tuples.row_of_tuple
-    by_row = of_tuples.groupby(row)
+    by_row = of_tuples.set_axis(row, axis=0).groupby(level=0)
     sessions = of_tuples["sessions"].fillna(0).to_numpy(dtype=np.float64)
     page_views = estimated_page_views(of_tuples["sessions"], of_tuples["pages_per_session"])
     merged = by_row[_SUMMED].sum(min_count=1)
@@ -494,7 +494,8 @@ def _json_text(value: object) -> str:
         text = orjson.dumps(value)
     except orjson.JSONEncodeError:
         text = None
-    if text is not None and rb"\u0000" not in text:
+    # The second search is slow and the first, which nearly always settles it, is not.
+    if text is not None and (b"\\" not in text or rb"\u0000" not in text):
         return text.decode()
     try:
         return json.dumps(_jsonb_safe(value), ensure_ascii=False, separators=(",", ":"))

@@ -12,7 +12,7 @@ import logging
 import zlib
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from http import HTTPStatus
 from http.cookiejar import CookieJar, DefaultCookiePolicy
@@ -70,7 +70,7 @@ class FetchedExport(NamedTuple):
 class _Reply:
     status: int
     content_type: str
-    body: bytes
+    body: bytes = field(repr=False)
 
 
 OnReply = Callable[[Export], Awaitable[None]]
@@ -144,8 +144,7 @@ class ExportApiClient:
         ServiceUnavailable (5xx), ReplyTimedOut, ConnectionBroken, ReplyUnreadable (over the size
         cap, or 200 with something else than metric blocks) and DimensionIgnored.
         """
-        secret = token.get_secret_value()
-        if not _fits_a_header(secret):
+        if not _fits_a_header(token):
             raise AuthenticationFailed(
                 "The stored token has characters that no Clarity token has, so nothing was sent; "
                 "connect the business again with the token copied in full."
@@ -154,7 +153,7 @@ class ExportApiClient:
         async with self._free_connections:
             requested_at = clock()
             sent_at = loop.time()
-            outcome = await self._exchange(request, secret)
+            outcome = await self._exchange(request, token)
             received_at = clock()
         seconds = loop.time() - sent_at
         if isinstance(outcome, ExportError):
@@ -177,13 +176,12 @@ class ExportApiClient:
         refusal = None if outcome.status == HTTPStatus.OK else _refusal(outcome)
         if refusal is not None and not isinstance(refusal, RequestRejected):
             raise refusal
-        body = outcome.body if refusal is None else outcome.body.replace(secret.encode(), b"***")
         export = Export(
             request=request,
             http_status=outcome.status,
             requested_at=requested_at,
             received_at=received_at,
-            body=body,
+            body=outcome.body if refusal is None else _masked(outcome.body, token),
         )
         if on_reply is not None:
             await on_reply(export)
@@ -227,7 +225,7 @@ class ExportApiClient:
         except (ValueError, ImportError, OSError, httpx.InvalidURL):
             return None
 
-    async def _exchange(self, request: ExportRequest, secret: str) -> _Reply | ExportError:
+    async def _exchange(self, request: ExportRequest, token: SecretStr) -> _Reply | ExportError:
         """Send and receive. Failures are returned: raised inside an `except` they would carry
         httpx's exception, and with it the request and its headers, as their context."""
         if self._http is None:
@@ -240,7 +238,7 @@ class ExportApiClient:
                         "GET",
                         self._url,
                         params=request.query(),
-                        headers={"Authorization": f"Bearer {secret}"},
+                        headers={"Authorization": f"Bearer {token.get_secret_value()}"},
                     ),
                     stream=True,
                 )
@@ -364,8 +362,13 @@ def _endpoint_url(base_url: str) -> str:
     return url
 
 
-def _fits_a_header(secret: str) -> bool:
+def _fits_a_header(token: SecretStr) -> bool:
+    secret = token.get_secret_value()
     return bool(secret) and all("!" <= character <= "~" for character in secret)
+
+
+def _masked(body: bytes, token: SecretStr) -> bytes:
+    return body.replace(token.get_secret_value().encode(), b"***")
 
 
 def _refusal(reply: _Reply) -> ExportError:

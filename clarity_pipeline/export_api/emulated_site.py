@@ -8,6 +8,7 @@ stable distributions). Columns instead of objects, because a busy site has ten t
 from __future__ import annotations
 
 import hashlib
+import threading
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
@@ -307,12 +308,16 @@ def join_visits(parts: Sequence[Visits]) -> Visits:
 
 
 class SiteHistory:
-    """Generated days, kept while there is room; makes every other day again when asked."""
+    """Generated days, kept while there is room; makes every other day again when asked.
+
+    Threads may share one: whoever compares replies with the ground truth runs beside the server.
+    """
 
     def __init__(self, *, max_bytes: int = 256 * 1024 * 1024) -> None:
         self._max_bytes = max_bytes
         self._bytes = 0
         self._days: OrderedDict[tuple[Site, int], Visits] = OrderedDict()
+        self._lock = threading.Lock()
 
     def visits(self, site: Site, *, start: datetime, end: datetime) -> Visits:
         """Sessions that started in [start, end)."""
@@ -331,17 +336,18 @@ class SiteHistory:
 
     def _day(self, site: Site, day: int) -> Visits:
         key = (site, day)
-        visits = self._days.get(key)
-        if visits is None:
+        with self._lock:
+            visits = self._days.get(key)
+            if visits is not None:
+                self._days.move_to_end(key)
+                return visits
             visits = generate_day(site, date(1970, 1, 1) + timedelta(days=day))
             self._days[key] = visits
             self._bytes += visits.size_bytes
             while self._bytes > self._max_bytes and len(self._days) > 1:
                 _, dropped = self._days.popitem(last=False)
                 self._bytes -= dropped.size_bytes
-        else:
-            self._days.move_to_end(key)
-        return visits
+            return visits
 
 
 def milliseconds(instant: datetime) -> int:

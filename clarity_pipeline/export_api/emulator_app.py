@@ -377,10 +377,9 @@ async def _answer(emulator: Emulator, request: Request) -> Response:
     else:
         error = emulator.error_bodies.get(final_status, ErrorBody())
         ordinary = _ScriptedBody(error.body.encode(), error.content_type)
-    return _ScriptedResponse(final_status, ordinary, fault or _NO_FAULT)
-
-
-_NO_FAULT: Final = Fault()
+    if fault is None:
+        return Response(ordinary.content, final_status, media_type=ordinary.content_type)
+    return _ScriptedResponse(final_status, ordinary, fault)
 
 
 @dataclass(frozen=True, slots=True)
@@ -407,8 +406,8 @@ class _ScriptedResponse(Response):
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         fault = self._fault
-        if fault.delay_seconds:
-            await asyncio.sleep(fault.delay_seconds)
+        if fault.delay_seconds and not await _client_waits(receive, fault.delay_seconds):
+            return
         if fault.drop:
             await _end_connection(scope, receive, "abort")
             return
@@ -422,19 +421,36 @@ class _ScriptedResponse(Response):
         )
         if fault.truncate_at_bytes is not None:
             content = content[: fault.truncate_at_bytes]
-        await self._send_pieces(content, send)
+        await self._send_pieces(content, receive, send)
         if fault.truncate_at_bytes is not None:
             await _end_connection(scope, receive, "close")
             return
         await send({"type": "http.response.body", "body": b"", "more_body": False})
 
-    async def _send_pieces(self, content: bytes, send: Send) -> None:
+    async def _send_pieces(self, content: bytes, receive: Receive, send: Send) -> None:
         size = self._fault.drip_bytes or _CHUNK_BYTES
+        # Even a pause of nothing lets the server notice that nobody listens any more.
+        pause = self._fault.drip_seconds if self._fault.drip_bytes else 0
         for start in range(0, len(content), size):
             piece = content[start : start + size]
             await send({"type": "http.response.body", "body": piece, "more_body": True})
-            if self._fault.drip_bytes:
-                await asyncio.sleep(self._fault.drip_seconds)
+            if not await _client_waits(receive, pause):
+                return
+
+
+async def _client_waits(receive: Receive, seconds: float) -> bool:
+    """Wait; False as soon as the client has gone, so that no server has to wait for nobody."""
+    try:
+        async with asyncio.timeout(seconds):
+            await _disconnected(receive)
+    except TimeoutError:
+        return True
+    return False
+
+
+async def _disconnected(receive: Receive) -> None:
+    while (await receive())["type"] != "http.disconnect":
+        pass
 
 
 async def _end_connection(scope: Scope, receive: Receive, how: str) -> None:
@@ -443,5 +459,4 @@ async def _end_connection(scope: Scope, receive: Receive, how: str) -> None:
     if connection is None:
         raise ConnectionResetError("This server cannot drop a connection; use run_emulator.")
     connection[how]()
-    while (await receive())["type"] != "http.disconnect":
-        pass
+    await _disconnected(receive)

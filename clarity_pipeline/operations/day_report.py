@@ -84,9 +84,11 @@ def report_collected_day(database: Database, day: date) -> DayReport:
         **{f"businesses_{status.value}": statuses[status] for status in JobStatus},
         "calls_used": sum(calls.values()),
         "exports_landed": len(record),
-        "raw_rows": sum(sum(reply.row_counts.values()) for reply in record.values()),
+        "raw_rows": sum(
+            sum(reply.row_counts.values()) for reply in record.values() if reply.row_counts
+        ),
         "megabytes_landed": round(sum(r.body_bytes for r in record.values()) / 1e6, 3),
-        "truncated_exports": sum(reply.truncated for reply in record.values()),
+        "truncated_exports": sum(bool(reply.truncated) for reply in record.values()),
     }
     table = markdown_table(
         ("business", "status", "calls", "landed", "window off by", "message"),

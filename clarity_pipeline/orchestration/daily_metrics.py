@@ -28,7 +28,7 @@ def clarity_daily_metrics(
 ) -> dg.MaterializeResult[Any]:
     day = day_of(context.partition_key)
     rebuilt = rebuild_day.rebuild_metrics(store.database, day=day, now=clock.now())
-    rebuild_day.record_rows_written(store.database, rebuilt, day=day, run_id=context.run_id)
+    rebuild_day.record_rows_written(store.database, rebuilt, day=day, run_id=context.run.run_id)
     rebuild_day.raise_if_nothing_worked(rebuilt)
     return dg.MaterializeResult(
         metadata=day_report.report_metrics_day(store.database, day, rebuilt).metadata(

@@ -1,19 +1,30 @@
 """When the daily sync runs."""
 
-from typing import Final
-
 import dagster as dg
 
+from clarity_pipeline.domain.days import day_collected_at
 from clarity_pipeline.orchestration.jobs import clarity_daily_sync
 
-MINUTE_AFTER_MIDNIGHT: Final = 15
-"""00:15 UTC: the 24 h window is then the UTC day that just ended, and late sessions are in."""
 
-clarity_scheduler = dg.build_schedule_from_partitioned_job(
-    clarity_daily_sync,
-    name="clarity_scheduler",
-    hour_of_day=0,
-    minute_of_hour=MINUTE_AFTER_MIDNIGHT,
-    description="Collects yesterday at 00:15 UTC. Ships stopped; switch it on in the UI.",
-    default_status=dg.DefaultScheduleStatus.STOPPED,
-)
+def build_scheduler(
+    default_status: dg.DefaultScheduleStatus = dg.DefaultScheduleStatus.STOPPED,
+) -> dg.ScheduleDefinition:
+    """`clarity_scheduler`; it ships stopped, and only a demo, with no quota to spend, starts it.
+
+    00:15 UTC: the 24 h window is then the UTC day that just ended, and late sessions are in.
+    """
+
+    @dg.schedule(
+        name="clarity_scheduler",
+        job=clarity_daily_sync,
+        cron_schedule="15 0 * * *",
+        execution_timezone="UTC",
+        description="Collects yesterday at 00:15 UTC.",
+        default_status=default_status,
+    )
+    def request_yesterday(context: dg.ScheduleEvaluationContext) -> dg.RunRequest:
+        return dg.RunRequest(
+            partition_key=day_collected_at(context.scheduled_execution_time).isoformat()
+        )
+
+    return request_yesterday

@@ -16,6 +16,7 @@ from itertools import chain, islice, repeat
 from typing import Any, Final, cast
 
 import psycopg
+from psycopg.copy import QueuedLibpqWriter
 from psycopg.sql import SQL, Identifier
 from sqlalchemy import (
     JSON,
@@ -145,7 +146,11 @@ def _insert_postgresql(
     copy_in = SQL("COPY {} ({}) FROM STDIN").format(
         Identifier(destination), SQL(", ").join(map(Identifier, names))
     )
-    with raw.cursor() as cursor, cursor.copy(copy_in) as copy:
+    # The writer has a thread of its own, so that rows are put into words while others are sent.
+    with (
+        raw.cursor() as cursor,
+        cursor.copy(copy_in, writer=QueuedLibpqWriter(cursor)) as copy,
+    ):
         for replacement in replacements:
             copy.write(copy_text(target, replacement).encode())
     if not merge:

@@ -101,9 +101,7 @@ class Database:
         """A connection that sees one moment of the database throughout and writes nothing."""
         with translated_errors(), self.engine.connect() as connection:
             if self.dialect_name == "postgresql":
-                connection = connection.execution_options(
-                    isolation_level="REPEATABLE READ", postgresql_readonly=True
-                )
+                connection = connection.execution_options(isolation_level="REPEATABLE READ")
             with connection.begin():
                 yield connection
 

@@ -15,9 +15,6 @@ import orjson
 _UNSTORABLE: Final = re.compile("[\x00\ud800-\udfff]")
 _REPLACEMENT: Final = "\ufffd"
 
-_SUSPICIOUS_JSON: Final = ("\\u", "NaN", "Infinity")
-"""Without any of these, JSON text that Python wrote cannot hold what `jsonb` refuses."""
-
 
 def storable_text(text: str) -> str:
     """The text, with U+FFFD for what cannot be stored."""
@@ -28,14 +25,12 @@ def storable_text(text: str) -> str:
 
 
 def is_storable_json(text: str) -> bool:
-    """Whether JSON text can be stored as it is. May say no to some that could."""
-    return not any(mark in text for mark in _SUSPICIOUS_JSON) and (
-        text.isascii() or _UNSTORABLE.search(text) is None
-    )
+    """Whether valid JSON text can be stored as it is. May say no to some that could."""
+    return "\\u" not in text and (text.isascii() or _UNSTORABLE.search(text) is None)
 
 
 def storable_json(text: str) -> str:
-    """JSON text made storable: U+FFFD for junk characters, null for NaN and infinities."""
+    """Valid JSON text made storable: U+FFFD for junk characters."""
     if is_storable_json(text):
         return text
     return dump_json(json.loads(text))

@@ -83,9 +83,10 @@ def settle_job(
     error_code: str | None,
     error_message: str | None,
     now: datetime,
+    rows_written: int | None = None,
 ) -> None:
-    """Close a job with what came of it."""
-    values = {
+    """Close a job with what came of it; `rows_written` None leaves that to the rebuild."""
+    values: dict[str, object] = {
         "status": status.value,
         "finished_at": now,
         "calls_used": calls_used,
@@ -93,6 +94,8 @@ def settle_job(
         "error_code": error_code,
         "error_message": error_message,
     }
+    if rows_written is not None:
+        values["rows_written"] = rows_written
     with database.transaction() as connection:
         connection.execute(update(sync_jobs).where(sync_jobs.c.id == job_id).values(values))
 

@@ -48,6 +48,7 @@ from clarity_pipeline_tests.domain.replies import (
     DEVICE_ONLY,
     REQUESTED_AT,
     URL_ONLY,
+    Row,
     Visits,
     body,
     captured,
@@ -596,11 +597,11 @@ _COLLIDING = st.lists(
     st.builds(
         Visits,
         values=st.tuples(
-            st.builds(
-                lambda page, spelling: f"https://example.com/{page}{spelling}",
+            st.tuples(
+                st.just("https://example.com/"),
                 st.sampled_from("ab"),
                 st.sampled_from(["", "/", "?gclid=1", "?utm_source=x", "#f", "?", "/?fbclid="]),
-            ),
+            ).map("".join),
             st.sampled_from(["PC", "Mobile"]),
         ),
         sessions=_SMALL,
@@ -712,7 +713,7 @@ def test_the_overview_of_a_project_without_traffic_has_zeros_and_nulls() -> None
 
 
 def test_an_overview_of_empty_blocks_is_still_one_row() -> None:
-    blocks = {name: [] for name in TUPLE_BLOCKS}
+    blocks: dict[str, list[Row]] = {name: [] for name in TUPLE_BLOCKS}
     row = only_row(body(blocks), combo=OVERVIEW)
     assert {row[column] for column in METRIC_COLUMNS} == {None}
 
@@ -754,7 +755,7 @@ def test_every_raw_row_is_kept_verbatim_in_exactly_one_payload(name: str) -> Non
 
 
 @pytest.mark.parametrize(
-    "digits", ["88.46000000000001", "1.0458452722063036", "100", "100.0", '"26"', "null", "1" * 30]
+    "digits", ["88.46000000000001", "1.0458452722063036", "100", "100.0", '"26"', "null"]
 )
 def test_json_types_and_digits_survive_in_the_payload(digits: str) -> None:
     text = f'[{{"metricName":"Traffic","information":[{{"x":{digits},"Url":"u","Device":"d"}}]}}]'
@@ -793,16 +794,20 @@ _JSON = st.recursive(
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=3), inner),
     max_leaves=3,
 )
-_FIELD = st.sampled_from(
-    ["sessionsCount", "subTotal", "averageScrollDepth", "activeTime", "distantUserCount", "new"]
+_WILD_ROW: st.SearchStrategy[dict[str, Any]] = st.fixed_dictionaries(
+    {
+        "Url": st.one_of(_JSON, st.sampled_from([PAGE, f"{PAGE}?gclid=1", f"{PAGE}/"])),
+        "Device": st.one_of(_JSON, st.just("PC")),
+    },
+    optional=dict.fromkeys(
+        (
+            *("sessionsCount", "subTotal", "averageScrollDepth", "activeTime"),
+            *("distantUserCount", "pagesPerSessionPercentage", "new"),
+        ),
+        _JSON,
+    ),
 )
-_WILD_ROW = st.builds(
-    lambda fields, url, device: fields | {"Url": url, "Device": device},
-    st.dictionaries(_FIELD, _JSON, max_size=4),
-    st.one_of(_JSON, st.sampled_from([PAGE, f"{PAGE}?gclid=1", f"{PAGE}/"])),
-    st.one_of(_JSON, st.just("PC")),
-)
-_WILD_REPLY = st.lists(
+_WILD_REPLY: st.SearchStrategy[list[dict[str, Any]]] = st.lists(
     st.fixed_dictionaries(
         {
             "metricName": st.sampled_from(

@@ -107,7 +107,7 @@ def test_a_parameter_without_value_is_not_the_same_as_one_with_an_empty_value() 
         "https://Example.com:port/",
         "https://Example.com:65536/",
         "https://Example.com:" + "9" * 5000 + "/",
-        "https://Example.com:１/",
+        "https://Example.com:\N{FULLWIDTH DIGIT ONE}/",
         "https://[::1/",
         "https://[Zz]/",
         "https://[fe80::1%25Eth0]/",
@@ -153,10 +153,8 @@ def test_a_megabyte_of_junk_is_read_in_linear_time(url: str) -> None:
 
 _TRACKING_NAMES = st.one_of(
     st.sampled_from(sorted(TRACKING_PARAMETERS)),
-    st.builds(
-        lambda prefix, rest: prefix + rest,
-        st.sampled_from(TRACKING_PREFIXES),
-        st.text("abcdefghij_0123456789", max_size=8),
+    st.tuples(st.sampled_from(TRACKING_PREFIXES), st.text("abcdefghij_0123456789", max_size=8)).map(
+        "".join
     ),
 )
 _ENCODED = st.text(
@@ -168,15 +166,10 @@ _HOSTS = st.sampled_from(
     ["example.com", "WWW.Example.com:443", "bücher.example", "localhost:3000", "[::1]", "1.2.3.4"]
 )
 _PATHS = _ENCODED.map(lambda text: "/" + text.replace("?", "").replace("#", ""))
-_PREFIXES = st.builds(
-    lambda scheme, host, path: f"{scheme}://{host}{path}",
-    st.sampled_from(["https", "http", "HTTP"]),
-    _HOSTS,
-    _PATHS,
+_PREFIXES = st.tuples(st.sampled_from(["https://", "http://", "HTTP://"]), _HOSTS, _PATHS).map(
+    "".join
 )
-_ADDRESS_LIKE = st.builds(
-    lambda prefix, query, rest: f"{prefix}?{query}{rest}", _PREFIXES, _ENCODED, _ENCODED
-)
+_ADDRESS_LIKE = st.tuples(_PREFIXES, st.just("?"), _ENCODED, _ENCODED).map("".join)
 
 
 @given(st.one_of(_ADDRESS_LIKE, st.text(st.characters(codec=None), max_size=60)))
@@ -186,14 +179,13 @@ def test_canonical_is_a_fixed_point_and_nothing_raises(url: str) -> None:
 
 
 @given(
-    st.builds(
-        lambda scheme, rest: scheme + rest,
+    st.tuples(
         st.sampled_from(["https://", "http://", "https://[", "https://a.b:", "https://@"]),
         st.text(
             st.one_of(st.sampled_from("%[]:@/?#&=.\0\ud800é"), st.characters(codec=None)),
             max_size=40,
         ),
-    )
+    ).map("".join)
 )
 def test_junk_after_the_scheme_is_kept_or_becomes_a_fixed_point(url: str) -> None:
     canonical = canonical_url(url)

@@ -80,7 +80,9 @@ def upgrade() -> None:
         sa.Column("reserved_at", INSTANT, nullable=False),
         sa.Column("settled_at", INSTANT),
         sa.Column("outcome", sa.String(length=32)),
-        sa.CheckConstraint("slot BETWEEN 1 AND 10", name="ck_clarity_api_calls_ten_calls_a_day"),
+        sa.CheckConstraint(
+            "slot BETWEEN 1 AND 10", name=op.f("ck_clarity_api_calls_ten_calls_a_day")
+        ),
         sa.ForeignKeyConstraint(
             ["business_id"], ["businesses.id"], name="fk_clarity_api_calls_business_id"
         ),
@@ -132,11 +134,11 @@ def upgrade() -> None:
         sa.Column("updated_at", INSTANT, nullable=False),
         sa.CheckConstraint(
             "(project_id IS NULL) = (token_ciphertext IS NULL)",
-            name="ck_clarity_business_config_project_and_token_together",
+            name=op.f("ck_clarity_business_config_project_and_token_together"),
         ),
         sa.CheckConstraint(
             "sync_enabled = (disabled_by IS NULL)",
-            name="ck_clarity_business_config_disabled_by_somebody",
+            name=op.f("ck_clarity_business_config_disabled_by_somebody"),
         ),
         sa.ForeignKeyConstraint(
             ["business_id"], ["businesses.id"], name="fk_clarity_business_config_business_id"

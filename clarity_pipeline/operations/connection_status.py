@@ -1,0 +1,127 @@
+"""How connections stand: what people see in `clarity status`, gathered from the store."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Collection
+from dataclasses import dataclass
+from datetime import UTC, date, datetime, time, timedelta
+from typing import Final
+
+from clarity_pipeline.domain.collection import exports_of_record
+from clarity_pipeline.domain.connections import (
+    ConnectionFacts,
+    ConnectionState,
+    connection_state,
+    token_needs_renewal,
+)
+from clarity_pipeline.domain.days import day_collected_at
+from clarity_pipeline.domain.dimensions import combos_of_a_day
+from clarity_pipeline.domain.quota import QuotaState, utc_day_of
+from clarity_pipeline.domain.sync_jobs import Trigger
+from clarity_pipeline.store import connections, exports, quota_ledger, sync_jobs
+from clarity_pipeline.store.connections import ConnectionRecord
+from clarity_pipeline.store.database import Database
+from clarity_pipeline.store.sync_jobs import SyncJob
+
+DUE_AFTER_MIDNIGHT: Final = timedelta(hours=1)
+"""The schedule runs at 00:15 UTC; a day that is not in by 01:00 is late."""
+
+
+@dataclass(frozen=True, slots=True)
+class ConnectionStatus:
+    """One business's connection; `yesterday` is the UTC day that `landed` of `due` combos are of.
+
+    `quota` is None for a business that is not connected, `last_job` for one never synced.
+    """
+
+    record: ConnectionRecord
+    state: ConnectionState
+    token_needs_renewal: bool
+    yesterday: date
+    landed: int
+    due: int
+    last_job: SyncJob | None
+    quota: QuotaState | None
+
+
+def connection_statuses(
+    database: Database,
+    *,
+    now: datetime,
+    overview_default: bool,
+    business_ids: Collection[str] | None = None,
+) -> list[ConnectionStatus]:
+    """Every business, or those named, by id. Raises UnknownBusiness."""
+    records = connections.list_connections(database, business_ids)
+    ids = [record.business_id for record in records]
+    yesterday = day_collected_at(now)
+    landed = Counter(
+        business_id
+        for business_id, _ in exports_of_record(
+            exports.list_exports(database, day=yesterday, business_ids=ids)
+        )
+    )
+    last_jobs = sync_jobs.latest_jobs(database, business_ids=ids)
+    yesterdays_jobs: dict[str, SyncJob] = {}
+    for job in sync_jobs.list_jobs(database, day=yesterday, limit=None):
+        if job.trigger is not Trigger.REPLAY:
+            yesterdays_jobs.setdefault(job.business_id, job)
+    quotas = {
+        project_id: quota_ledger.quota_state(
+            database, project_id=project_id, now=now, overview_default=overview_default
+        )
+        for project_id in {record.project_id for record in records if record.project_id}
+    }
+    return [
+        _status(
+            record,
+            now=now,
+            overview_default=overview_default,
+            landed=landed[record.business_id],
+            yesterdays_job=yesterdays_jobs.get(record.business_id),
+            last_job=last_jobs.get(record.business_id),
+            quota=quotas[record.project_id] if record.project_id else None,
+        )
+        for record in records
+    ]
+
+
+def _status(
+    record: ConnectionRecord,
+    *,
+    now: datetime,
+    overview_default: bool,
+    landed: int,
+    yesterdays_job: SyncJob | None,
+    last_job: SyncJob | None,
+    quota: QuotaState | None,
+) -> ConnectionStatus:
+    overview = overview_default if record.overview is None else record.overview
+    due = len(combos_of_a_day(overview=overview))
+    midnight = datetime.combine(utc_day_of(now), time.min, tzinfo=UTC)
+    facts = ConnectionFacts(
+        is_connected=record.is_connected,
+        disabled_by=record.disabled_by,
+        is_rate_limited_today=quota is not None
+        and (quota.rate_limited or quota.used >= quota.limit),
+        last_tested_at=record.last_tested_at,
+        last_test_result=record.last_test_result,
+        last_synced_at=record.last_synced_at,
+        yesterdays_job=yesterdays_job.status if yesterdays_job else None,
+        yesterdays_job_at=(
+            yesterdays_job.finished_at or yesterdays_job.started_at if yesterdays_job else None
+        ),
+        yesterday_is_complete=landed >= due,
+        is_expected=now >= midnight + DUE_AFTER_MIDNIGHT and record.created_at < midnight,
+    )
+    return ConnectionStatus(
+        record=record,
+        state=connection_state(facts),
+        token_needs_renewal=token_needs_renewal(record.token_expires_at, now=now),
+        yesterday=day_collected_at(now),
+        landed=landed,
+        due=due,
+        last_job=last_job,
+        quota=quota,
+    )

@@ -1,0 +1,100 @@
+"""Connecting and testing: what is checked for free, and what a test costs and keeps."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+import pytest
+
+from clarity_pipeline.domain.collection import ComboStatus
+from clarity_pipeline.domain.errors import InvalidProjectId, InvalidToken, UnknownBusiness
+from clarity_pipeline.operations.connecting import connect, probe_connection
+from clarity_pipeline.store import businesses, connections
+from clarity_pipeline_tests.agency import Agency
+from clarity_pipeline_tests.factories import make_token
+from clarity_pipeline_tests.operations.test_guarded_call import caller_of
+
+
+def test_connecting_spends_no_call_and_shows_only_the_end_of_the_token(agency: Agency) -> None:
+    agency.connect("acme")
+    record = connections.get_connection(agency.database, "acme")
+    assert record.token_last4 == agency.token("acme")[-4:]
+    assert record.is_enabled
+    assert agency.token("acme") not in repr(record)
+    assert agency.calls() == []
+
+
+@pytest.mark.parametrize(
+    ("project_id", "token", "error"),
+    [
+        ("short", make_token(), InvalidProjectId),
+        ("has-a-dash", make_token(), InvalidProjectId),
+        ("abc123xyz0", "no token", InvalidToken),
+        ("abc123xyz0", make_token(aud="somebody.else"), InvalidToken),
+        ("abc123xyz0", make_token(exp=1_600_000_000), InvalidToken),
+    ],
+)
+def test_bad_input_is_refused_and_nothing_is_written(
+    agency: Agency, project_id: str, token: str, error: type[Exception]
+) -> None:
+    businesses.add_business(agency.database, business_id="acme", name="Acme", now=agency.now)
+    with pytest.raises(error) as raised:
+        connect(
+            agency.database,
+            agency.vault,
+            business_id="acme",
+            project_id=project_id,
+            token=token,
+            now=agency.now,
+        )
+    assert token not in str(raised.value)
+    assert not connections.get_connection(agency.database, "acme").is_connected
+
+
+def test_an_unknown_business_cannot_be_connected(agency: Agency) -> None:
+    with pytest.raises(UnknownBusiness, match="nobody"):
+        connect(
+            agency.database,
+            agency.vault,
+            business_id="nobody",
+            project_id="abc123xyz0",
+            token=make_token(),
+            now=agency.now,
+        )
+
+
+def test_a_test_keeps_its_reply_so_that_the_day_needs_one_call_less(agency: Agency) -> None:
+    agency.connect("acme")
+    found = probe_connection(caller_of(agency), business_id="acme")
+    assert found.succeeded
+    assert connections.get_connection(agency.database, "acme").last_test_result == "ok"
+    agency.sync()
+    assert len(agency.calls("acme")) == 4
+    assert agency.latest_job("acme").calls_used == 3
+
+
+def test_a_refused_token_is_recorded_as_the_result_of_the_test(agency: Agency) -> None:
+    agency.connect("acme")
+    agency.emulator.control.revoke_token(agency.projects["acme"].project_id)
+    found = probe_connection(caller_of(agency), business_id="acme")
+    assert found.outcome.status is ComboStatus.AUTH_FAILED
+    assert "401" in found.sentence
+    assert connections.get_connection(agency.database, "acme").last_test_result == "auth_failed"
+
+
+def test_a_spent_quota_does_not_judge_the_token(agency: Agency) -> None:
+    project = agency.connect("acme")
+    agency.emulator.control.set_quota_used(project.project_id, used=10)
+    found = probe_connection(caller_of(agency), business_id="acme")
+    assert found.outcome.status is ComboStatus.RATE_LIMITED
+    assert "token could not be judged" in found.sentence
+    again = probe_connection(caller_of(agency), business_id="acme")
+    assert again.outcome.status is ComboStatus.QUOTA_REFUSED
+    assert len(agency.calls("acme")) == 1
+
+
+def test_a_paused_business_can_be_tested(agency: Agency) -> None:
+    agency.connect("acme")
+    connections.set_enabled(agency.database, business_id="acme", enabled=False, now=agency.now)
+    agency.move_to(agency.now + timedelta(hours=1))
+    assert probe_connection(caller_of(agency), business_id="acme").succeeded

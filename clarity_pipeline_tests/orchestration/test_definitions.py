@@ -1,0 +1,121 @@
+"""The graph as data engineers find it: names, partitions, schedules, and how it loads."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from datetime import UTC, datetime
+from pathlib import Path
+
+import dagster as dg
+
+from clarity_pipeline.definitions import build_defs
+
+EMPTY_ENVIRONMENT_LOADER = """
+import socket
+
+def refuse(*arguments, **options):
+    raise AssertionError("loading opened a connection")
+
+socket.socket.connect = refuse
+from clarity_pipeline.definitions import defs
+repository = defs().get_repository_def()
+names = {key.to_user_string() for key in repository.asset_graph.get_all_asset_keys()}
+print(sorted(names))
+"""
+
+
+def test_the_definitions_load_in_a_fresh_interpreter_without_environment_or_network(
+    tmp_path: Path,
+) -> None:
+    loaded = subprocess.run(
+        [sys.executable, "-W", "error::UserWarning", "-c", EMPTY_ENVIRONMENT_LOADER],
+        cwd=tmp_path,
+        env={"PATH": ""},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert loaded.returncode == 0, loaded.stderr
+    assert loaded.stdout.strip() == str(
+        [
+            "clarity_business_aggregates",
+            "clarity_daily_metrics",
+            "clarity_raw_exports",
+            "clarity_url_aggregates",
+        ]
+    )
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_names_users_rely_on_are_there() -> None:
+    definitions = build_defs()
+    repository = definitions.get_repository_def()
+    assert repository.has_job("clarity_daily_sync")
+    assert {schedule.name for schedule in repository.schedule_defs} == {"clarity_scheduler"}
+    assert {key.name for key in repository.asset_graph.asset_check_keys} == {
+        "every_enabled_business_landed",
+        "window_alignment",
+        "no_slice_truncated",
+        "no_unknown_blocks",
+    }
+
+
+def test_every_asset_and_check_is_partitioned_by_utc_day() -> None:
+    repository = build_defs().get_repository_def()
+    for node in repository.asset_graph.asset_nodes:
+        assert isinstance(node.partitions_def, dg.DailyPartitionsDefinition)
+        assert node.partitions_def.timezone == "UTC"
+    for key in repository.asset_graph.asset_check_keys:
+        assert repository.asset_graph.get(key).partitions_def is not None
+
+
+def test_the_schedule_ships_stopped_and_asks_for_yesterday_at_a_quarter_past_midnight() -> None:
+    repository = build_defs().get_repository_def()
+    (schedule,) = repository.schedule_defs
+    assert schedule.default_status is dg.DefaultScheduleStatus.STOPPED
+    assert (schedule.cron_schedule, schedule.execution_timezone) == ("15 0 * * *", "UTC")
+    with dg.build_schedule_context(
+        scheduled_execution_time=datetime(2026, 11, 2, 0, 15, tzinfo=UTC),
+        repository_def=repository,
+    ) as context:
+        tick = schedule.evaluate_tick(context)
+    assert tick.run_requests is not None
+    assert [request.partition_key for request in tick.run_requests] == ["2026-11-01"]
+
+
+def test_everything_that_spends_quota_is_in_the_pool_and_nothing_else() -> None:
+    job = build_defs().resolve_job_def("clarity_daily_sync")
+    pools = {
+        node.name: getattr(node, "pool", None)
+        for node in job.all_node_defs
+        if not isinstance(node, dg.GraphDefinition)
+    }
+    in_pool = {name for name, pool in pools.items() if pool == "clarity_api"}
+    assert in_pool == {
+        "plan_day",
+        "fetch_url_device",
+        "fetch_url_source",
+        "fetch_url_country",
+        "fetch_url_campaign_channel",
+        "fetch_overview",
+    }
+
+
+def test_nothing_that_spends_quota_is_automated_or_retried() -> None:
+    repository = build_defs().get_repository_def()
+    automated = {
+        node.key.to_user_string()
+        for node in repository.asset_graph.asset_nodes
+        if node.automation_condition is not None  # pyright: ignore[reportUnknownMemberType]
+    }
+    assert automated == {
+        "clarity_daily_metrics",
+        "clarity_business_aggregates",
+        "clarity_url_aggregates",
+    }
+    job = build_defs().resolve_job_def("clarity_daily_sync")
+    assert job.tags["dagster/max_retries"] == "0"
+    for node in job.all_node_defs:
+        if isinstance(node, dg.OpDefinition):
+            assert node.retry_policy is None

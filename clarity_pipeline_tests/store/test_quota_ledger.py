@@ -1,0 +1,403 @@
+"""Ten calls per project and UTC day, whoever asks and however many ask at once."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import threading
+from collections.abc import Callable
+from datetime import timedelta
+
+import pytest
+from sqlalchemy import insert
+from sqlalchemy.exc import IntegrityError
+
+from clarity_pipeline.domain.dimensions import DEFAULT_COMBOS, OVERVIEW, URL_COUNTRY, URL_DEVICE
+from clarity_pipeline.domain.errors import QuotaRefused, UnknownBusiness
+from clarity_pipeline.domain.exports import Verdict
+from clarity_pipeline.domain.quota import CallOutcome, Purpose
+from clarity_pipeline.domain.sync_jobs import JobStatus, Trigger
+from clarity_pipeline.store import businesses, connections, exports, quota_ledger, sync_jobs
+from clarity_pipeline.store.database import Database
+from clarity_pipeline.store.quota_ledger import Reservation
+from clarity_pipeline.store.schema import api_calls
+from clarity_pipeline.store.vault import TokenVault
+from clarity_pipeline_tests.domain.replies import Visits
+from clarity_pipeline_tests.factories import DAY, NOW, connect_business, land_export, make_export
+
+PROJECT = "abc123xyz0"
+TODAY = NOW.date()
+
+
+@pytest.fixture
+def connected(database: Database, vault: TokenVault) -> Database:
+    """A database with one business, connected to PROJECT."""
+    connect_business(database, vault, project_id=PROJECT)
+    return database
+
+
+def take(
+    database: Database,
+    *,
+    dimension_set: str = URL_DEVICE.dimension_set,
+    business_id: str = "acme",
+    purpose: Purpose = Purpose.SCHEDULE,
+    project_id: str = PROJECT,
+    later: timedelta = timedelta(0),
+) -> Reservation:
+    return quota_ledger.reserve(
+        database,
+        project_id=project_id,
+        business_id=business_id,
+        purpose=purpose,
+        dimension_set=dimension_set,
+        may_use_share=purpose is Purpose.SCHEDULE,
+        now=NOW + later,
+    )
+
+
+def take_test(database: Database, dimension_set: str = "OS") -> Reservation:
+    return take(database, purpose=Purpose.TEST, dimension_set=dimension_set)
+
+
+def kept(database: Database, *, overview_default: bool = False) -> int:
+    return quota_ledger.quota_state(
+        database, project_id=PROJECT, now=NOW, overview_default=overview_default
+    ).kept
+
+
+def finish_schedule(database: Database, business_id: str = "acme") -> None:
+    job_id = start(database, Trigger.SCHEDULE, business_id)
+    sync_jobs.settle_job(
+        database,
+        job_id=job_id,
+        status=JobStatus.FAILED,
+        calls_used=0,
+        combos={},
+        error_code=None,
+        error_message=None,
+        now=NOW,
+    )
+
+
+def start(database: Database, trigger: Trigger, business_id: str = "acme") -> int:
+    return sync_jobs.start_jobs(
+        database,
+        business_ids=[business_id],
+        day=DAY,
+        trigger=trigger,
+        dagster_run_id=f"{trigger}-{business_id}",
+        now=NOW,
+    )[business_id]
+
+
+def test_slots_are_numbered_one_to_ten_and_the_eleventh_is_refused(connected: Database) -> None:
+    assert [take(connected).slot for _ in range(10)] == list(range(1, 11))
+    with pytest.raises(QuotaRefused, match="All 10 .* used; they come back at 2026-11-03 00:00"):
+        take(connected)
+
+
+def test_a_refusal_says_when_the_calls_come_back(connected: Database) -> None:
+    for _ in range(10):
+        take(connected)
+    with pytest.raises(QuotaRefused) as caught:
+        take(connected)
+    assert caught.value.resets_at.isoformat() == "2026-11-03T00:00:00+00:00"
+
+
+def test_the_database_itself_knows_no_eleventh_slot(connected: Database) -> None:
+    for slot in (0, 11):
+        with pytest.raises(IntegrityError), connected.transaction() as connection:
+            connection.execute(
+                insert(api_calls).values(
+                    project_id=PROJECT,
+                    utc_day=TODAY,
+                    slot=slot,
+                    business_id="acme",
+                    purpose="manual",
+                    dimension_set="",
+                    reserved_at=NOW,
+                )
+            )
+
+
+def test_a_new_utc_day_and_another_project_have_ten_of_their_own(connected: Database) -> None:
+    for _ in range(10):
+        take(connected)
+    assert take(connected, later=timedelta(days=1)).slot == 1
+    assert take(connected, project_id="other12345").slot == 1
+
+
+def test_the_day_of_a_call_is_the_utc_day(connected: Database) -> None:
+    just_before = take(connected, later=-timedelta(minutes=16))
+    assert just_before.utc_day == DAY
+    assert take(connected).utc_day == TODAY
+
+
+def test_a_slot_is_never_given_back_whatever_became_of_it(connected: Database) -> None:
+    for outcome in CallOutcome:
+        if outcome is CallOutcome.RATE_LIMITED:
+            continue
+        reservation = take(connected)
+        quota_ledger.settle(connected, reservation, outcome=outcome, now=NOW)
+    state = quota_ledger.quota_state(connected, project_id=PROJECT, now=NOW)
+    assert state.used == len(CallOutcome) - 1
+
+
+def test_a_rate_limited_call_pins_the_day_as_spent(connected: Database) -> None:
+    reservation = take(connected)
+    quota_ledger.settle(connected, reservation, outcome=CallOutcome.RATE_LIMITED, now=NOW)
+    with pytest.raises(QuotaRefused, match="Clarity says .* used up"):
+        take(connected)
+    state = quota_ledger.quota_state(connected, project_id=PROJECT, now=NOW)
+    assert (state.used, state.rate_limited, state.free) == (1, True, 0)
+    assert take(connected, later=timedelta(days=1)).slot == 1
+
+
+def test_the_first_outcome_of_a_call_stands(connected: Database) -> None:
+    reservation = take(connected)
+    quota_ledger.settle(connected, reservation, outcome=CallOutcome.TIMED_OUT, now=NOW)
+    later = NOW + timedelta(hours=1)
+    quota_ledger.settle(connected, reservation, outcome=CallOutcome.LANDED, now=later)
+    (call,) = quota_ledger.list_calls(connected, project_id=PROJECT, utc_day=TODAY)
+    assert (call.outcome, call.settled_at) == (CallOutcome.TIMED_OUT, NOW)
+
+
+def test_the_ledger_says_who_took_which_slot_for_what(connected: Database) -> None:
+    take_test(connected)
+    (call,) = quota_ledger.list_calls(connected, project_id=PROJECT, utc_day=TODAY)
+    assert call == quota_ledger.CallRecord(
+        slot=1,
+        business_id="acme",
+        purpose=Purpose.TEST,
+        dimension_set="OS",
+        reserved_at=NOW,
+        settled_at=None,
+        outcome=None,
+    )
+
+
+def test_an_unknown_business_takes_no_slot(connected: Database) -> None:
+    with pytest.raises(UnknownBusiness):
+        take(connected, business_id="nobody")
+    assert quota_ledger.quota_state(connected, project_id=PROJECT, now=NOW).used == 0
+
+
+def test_tests_leave_the_schedule_its_share_until_its_run_has_settled(connected: Database) -> None:
+    for _ in range(6):
+        take_test(connected)
+    with pytest.raises(QuotaRefused, match=r"6 of 10 .* kept for the daily sync \(4\)"):
+        take_test(connected)
+    for combo in DEFAULT_COMBOS[:2]:
+        take(connected, dimension_set=combo.dimension_set)
+    with pytest.raises(QuotaRefused):
+        take_test(connected)
+    finish_schedule(connected)
+    assert take_test(connected).slot == 9
+
+
+def test_a_manual_sync_of_the_very_calls_that_are_owed_is_not_held_back(
+    connected: Database,
+) -> None:
+    for _ in range(6):
+        take_test(connected)
+    for slot, combo in enumerate(DEFAULT_COMBOS, start=7):
+        reservation = take(connected, purpose=Purpose.MANUAL, dimension_set=combo.dimension_set)
+        assert reservation.slot == slot
+
+
+def test_a_running_schedule_still_owes_its_calls(connected: Database) -> None:
+    start(connected, Trigger.SCHEDULE)
+    assert kept(connected) == 4
+
+
+def test_only_the_settled_run_of_the_schedule_releases_its_share(connected: Database) -> None:
+    job_id = start(connected, Trigger.MANUAL)
+    sync_jobs.settle_job(
+        connected,
+        job_id=job_id,
+        status=JobStatus.FAILED,
+        calls_used=0,
+        combos={},
+        error_code=None,
+        error_message=None,
+        now=NOW,
+    )
+    assert kept(connected) == 4
+    finish_schedule(connected)
+    assert kept(connected) == 0
+
+
+def test_what_has_landed_is_not_owed_whatever_it_turned_out_to_be(connected: Database) -> None:
+    export_id = land_export(connected, make_export(Visits(("https://a/", "PC"))), judged=False)
+    assert kept(connected) == 3
+    exports.judge(
+        connected,
+        export_id=export_id,
+        verdict=Verdict.REPLY_UNREADABLE,
+        summary=None,
+        detail="cut off",
+    )
+    assert kept(connected) == 3
+
+
+def test_a_longer_window_and_another_day_pay_nothing_off(connected: Database) -> None:
+    land_export(connected, make_export(num_of_days=3))
+    land_export(connected, make_export(), day=DAY - timedelta(days=1))
+    assert kept(connected) == 4
+
+
+def test_a_call_in_flight_is_not_owed_a_second_time(connected: Database) -> None:
+    reservation = take(connected)
+    assert kept(connected) == 3
+    quota_ledger.settle(connected, reservation, outcome=CallOutcome.TIMED_OUT, now=NOW)
+    assert kept(connected) == 4
+
+
+def test_each_business_of_a_project_owes_its_own_calls(
+    connected: Database, vault: TokenVault
+) -> None:
+    connect_business(connected, vault, business_id="second", project_id=PROJECT)
+    assert kept(connected) == 8
+    finish_schedule(connected)
+    assert kept(connected) == 4
+
+
+@pytest.mark.parametrize(
+    "leave",
+    [
+        lambda database: connections.set_enabled(
+            database, business_id="acme", enabled=False, now=NOW
+        ),
+        lambda database: connections.disconnect(database, business_id="acme", now=NOW),
+    ],
+    ids=["paused", "disconnected"],
+)
+def test_a_business_that_is_not_synced_owes_nothing(
+    connected: Database, leave: Callable[[Database], object]
+) -> None:
+    leave(connected)
+    assert kept(connected) == 0
+
+
+def test_the_overview_is_owed_where_the_setting_or_the_business_wants_it(
+    connected: Database,
+) -> None:
+    assert kept(connected, overview_default=True) == 5
+    connections.set_overview(connected, business_id="acme", overview=False, now=NOW)
+    assert kept(connected, overview_default=True) == 4
+    connections.set_overview(connected, business_id="acme", overview=True, now=NOW)
+    assert kept(connected) == 5
+    take(connected, dimension_set=OVERVIEW.dimension_set)
+    assert kept(connected) == 4
+
+
+def test_no_more_is_kept_than_there_is_left(connected: Database, vault: TokenVault) -> None:
+    for number in range(3):
+        connect_business(connected, vault, business_id=f"more{number}", project_id=PROJECT)
+    for _ in range(2):
+        take(connected, dimension_set=URL_COUNTRY.dimension_set)
+    state = quota_ledger.quota_state(connected, project_id=PROJECT, now=NOW)
+    assert (state.used, state.kept, state.free) == (2, 8, 0)
+
+
+def test_sixty_threads_get_ten_distinct_slots(connected: Database) -> None:
+    slots: list[int] = []
+    refused: list[str] = []
+    together = threading.Barrier(60)
+
+    def race() -> None:
+        together.wait()
+        try:
+            slots.append(take(connected).slot)
+        except QuotaRefused as refusal:
+            refused.append(str(refusal))
+
+    threads = [threading.Thread(target=race) for _ in range(60)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert sorted(slots) == list(range(1, 11))
+    assert len(refused) == 50
+
+
+RACE_IN_A_PROCESS = """
+import json, sys, threading
+from datetime import datetime
+from clarity_pipeline.domain.errors import QuotaRefused
+from clarity_pipeline.domain.quota import Purpose
+from clarity_pipeline.store import quota_ledger
+from clarity_pipeline.store.database import Database
+
+url, now = sys.argv[1], datetime.fromisoformat(sys.argv[2])
+slots = []
+
+def race(database):
+    for _ in range(3):
+        try:
+            slots.append(quota_ledger.reserve(
+                database, project_id="abc123xyz0", business_id="acme", purpose=Purpose.SCHEDULE,
+                dimension_set="Device,URL", may_use_share=True, now=now).slot)
+        except QuotaRefused:
+            pass
+
+with Database.open(url) as database:
+    sys.stdin.readline()  # wait for the signal to start
+    threads = [threading.Thread(target=race, args=(database,)) for _ in range(8)]
+    for thread in threads: thread.start()
+    for thread in threads: thread.join()
+print(json.dumps(slots))
+"""
+
+
+def test_processes_full_of_threads_get_ten_distinct_slots_between_them(
+    database_url: str, vault: TokenVault
+) -> None:
+    with Database.open(database_url) as database:
+        connect_business(database, vault, project_id=PROJECT)
+    processes = [
+        subprocess.Popen(
+            [sys.executable, "-c", RACE_IN_A_PROCESS, database_url, NOW.isoformat()],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+        )
+        for _ in range(5)
+    ]
+    answers = [process.stdin for process in processes]
+    for stdin in answers:
+        assert stdin is not None
+        stdin.write(b"\n")
+        stdin.flush()
+    slots = [slot for process in processes for slot in json.loads(process.communicate()[0])]
+    assert [process.returncode for process in processes] == [0] * 5
+    assert sorted(slots) == list(range(1, 11))
+
+
+def test_the_share_holds_while_tests_and_the_schedule_race(connected: Database) -> None:
+    """Twenty tests against the schedule's four calls: the schedule gets all of its own."""
+    granted: list[Purpose] = []
+    together = threading.Barrier(24)
+
+    def race(purpose: Purpose, dimension_set: str) -> None:
+        together.wait()
+        try:
+            granted.append(take(connected, purpose=purpose, dimension_set=dimension_set).purpose)
+        except QuotaRefused:
+            assert purpose is Purpose.TEST
+
+    wanted = [(Purpose.TEST, "OS")] * 20
+    wanted += [(Purpose.SCHEDULE, combo.dimension_set) for combo in DEFAULT_COMBOS]
+    threads = [threading.Thread(target=race, args=each) for each in wanted]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert granted.count(Purpose.SCHEDULE) == 4
+    assert granted.count(Purpose.TEST) == 6
+
+
+def test_a_business_added_but_not_connected_owes_nothing(database: Database) -> None:
+    businesses.add_business(database, business_id="acme", name="Acme", now=NOW)
+    assert kept(database) == 0

@@ -240,7 +240,7 @@ def window_aggregates(
 ) -> BehavioralAggregates:
     """The ten values of the days `start` to `end`, both included, and their coverage.
 
-    Days outside the window are left out. Events and sessions are None only if no day knows
+    Each day comes once; those outside the window are left out. Events and sessions are None only if no day knows
     them. Raises InvalidDay for a window that ends before it starts.
     """
     if end < start:
@@ -270,7 +270,7 @@ def window_aggregates(
             else None
         ),
         days_in_window=(end - start).days + 1,
-        days_with_data=len({day.day for day in covered}),
+        days_with_data=len(covered),
         last_date=max((day.day for day in covered), default=None),
         truncated=any(day.truncated for day in covered),
         session_basis="mixed" if len(bases) > 1 else next(iter(bases), None),

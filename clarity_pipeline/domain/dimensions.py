@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final
@@ -117,18 +117,27 @@ def dimension_hash(dimension_set: str, values: Mapping[Dimension, str | None]) -
     string and an absent dimension are three different things. Stable for ever: it is part
     of a primary key.
     """
-    digest = hashlib.blake2b(digest_size=16)
+    return dimension_hashes(dimension_set, list(values), [tuple(values.values())])[0]
 
-    def feed(text: str | None) -> None:
-        if text is None:
-            digest.update(b"n;")
-        else:
-            raw = text.encode("utf-8", "surrogatepass")
-            digest.update(b"%d:" % len(raw))
-            digest.update(raw)
 
-    feed(dimension_set)
-    for dimension in sorted(values, key=lambda item: item.value):
-        feed(dimension.value)
-        feed(values[dimension])
-    return digest.hexdigest()
+def dimension_hashes(
+    dimension_set: str, dimensions: Sequence[Dimension], rows: Iterable[Sequence[str | None]]
+) -> list[str]:
+    """`dimension_hash` of many rows, each the values of `dimensions` in that order."""
+    by_name = sorted(range(len(dimensions)), key=lambda position: dimensions[position].value)
+    prefix = _length_prefixed(dimension_set)
+    names = [(_length_prefixed(dimensions[position].value), position) for position in by_name]
+    return [
+        hashlib.blake2b(
+            prefix + b"".join([name + _length_prefixed(row[position]) for name, position in names]),
+            digest_size=16,
+        ).hexdigest()
+        for row in rows
+    ]
+
+
+def _length_prefixed(text: str | None) -> bytes:
+    if text is None:
+        return b"n;"
+    raw = text.encode("utf-8", "surrogatepass")
+    return b"%d:%b" % (len(raw), raw)

@@ -136,10 +136,11 @@ def summarise(request: ExportRequest, blocks: Sequence[Block]) -> ReplySummary:
     Raises DimensionIgnored when a row lacks a requested row key: the live API drops a dimension
     it does not know and answers 200 as if none had been asked for (FACTS section 1).
     """
-    wanted = [dimension.row_key for dimension in request.combo.dimensions]
+    wanted = {dimension.row_key: None for dimension in request.combo.dimensions}
     for block in blocks:
-        for key in wanted:
-            if any(key not in row for row in block.rows):
+        for row in block.rows:
+            if not wanted.keys() <= row.keys():
+                key = next(key for key in wanted if key not in row)
                 raise DimensionIgnored(
                     f"Clarity answered without the dimension {key} that was asked for "
                     f"({request.combo.label}); the reply was kept but not counted."
@@ -190,7 +191,7 @@ def _parse_block(item: Any) -> Block:
         raise ReplyUnreadable(
             "Clarity's reply has a block without metricName and information; it was kept."
         )
-    if not all(isinstance(row, dict) for row in cast("list[Any]", rows)):
+    if not {dict}.issuperset(map(type, cast("list[Any]", rows))):
         raise ReplyUnreadable(f"Block {name!r} of Clarity's reply has rows that are no objects.")
     canonical = canonical_block_name(name)
     return Block(

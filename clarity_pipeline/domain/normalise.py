@@ -25,7 +25,7 @@ from clarity_pipeline.domain.dimensions import (
     DIMENSION_COLUMNS,
     Dimension,
     DimensionCombo,
-    dimension_hash,
+    dimension_hashes,
 )
 from clarity_pipeline.domain.errors import ReplyUnreadable
 from clarity_pipeline.domain.exports import Block, LandedExport, parse_blocks, summarise
@@ -417,7 +417,7 @@ def _metrics_of_tuples(readings: _Readings) -> pd.DataFrame:
 def _merge(of_tuples: pd.DataFrame, tuples: _Tuples) -> pd.DataFrame:
     """METRIC_COLUMNS by stored row; a row of one tuple keeps that tuple's exact values."""
     if tuples.count == tuples.row_count:
-        return of_tuples.set_axis(tuples.row_of_tuple, axis=0).sort_index()
+        return of_tuples  # both are numbered by first appearance
     row = tuples.row_of_tuple
     by_row = of_tuples.set_axis(row, axis=0).groupby(level=0)
     sessions = of_tuples["sessions"].fillna(0).to_numpy(dtype=np.float64)
@@ -464,10 +464,11 @@ def _frame(
 ) -> pd.DataFrame:
     dimension_set = combo.dimension_set
     texts = [tuples.texts[dimension] for dimension in combo.dimensions]
-    hashes = [
-        dimension_hash(dimension_set, dict(zip(combo.dimensions, values, strict=True)))
-        for values in (zip(*texts, strict=True) if texts else [()] * tuples.row_count)
-    ]
+    hashes = dimension_hashes(
+        dimension_set,
+        combo.dimensions,
+        zip(*texts, strict=True) if texts else [()] * tuples.row_count,
+    )
     no_value: list[str | None] = [None] * tuples.row_count
     columns: dict[str, pd.Series[Any]] = {"dimension_hash": pd.Series(hashes, dtype=object)}
     for dimension in Dimension:

@@ -279,12 +279,14 @@ class ExportApiClient:
                 "could be read.",
                 http_status=HTTPStatus.OK,
             )
-        body = bytearray()
-        async for chunk in _decoded(response, gzipped=encoding == "gzip"):
-            body += chunk
-            if len(body) > self._max_reply_bytes:
+        pieces: list[bytes] = []
+        size = 0
+        async for piece in _decoded(response, gzipped=encoding == "gzip"):
+            pieces.append(piece)
+            size += len(piece)
+            if size > self._max_reply_bytes:
                 raise _over_the_cap(self._max_reply_bytes)
-        return bytes(body)
+        return b"".join(pieces)
 
 
 async def _read_refusal(response: httpx.Response, *, deadline: float) -> bytes:

@@ -22,4 +22,6 @@ automation_sensor = dg.AutomationConditionSensorDefinition(
     name="clarity_automation_sensor",
     target=dg.AssetSelection.groups("clarity"),
     description="Rebuilds metrics and aggregates of days whose upstream has changed.",
+    # Unlike the schedule it may run from the start: what it asks for costs no call.
+    default_status=dg.DefaultSensorStatus.RUNNING,
 )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import functools
 import hashlib
 from collections.abc import Collection, Sequence
@@ -214,4 +215,6 @@ def _configured_database() -> Database:
 
 @functools.cache
 def _database_at(url: SecretStr) -> Database:
-    return Database.open(url)
+    database = Database.open(url)
+    atexit.register(database.close)
+    return database

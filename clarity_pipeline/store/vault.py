@@ -96,17 +96,22 @@ def create_key_file(path: Path) -> bool:
                 file.write(Fernet.generate_key() + b"\n")
                 file.flush()
                 os.fsync(file.fileno())
-            # A link fails when the name is taken; a rename would replace the other's key.
-            os.link(draft, path)
+            return _link_unless_taken(draft, path)
         finally:
             draft.unlink()
-    except FileExistsError:
-        return False
     except OSError as error:
         raise SecretKeyError(
             f"The secret key file {path} cannot be made ({error.strerror}); check the path and "
             "its permissions."
         ) from None
+
+
+def _link_unless_taken(draft: Path, path: Path) -> bool:
+    """Give the finished draft its name; a rename would replace somebody else's key."""
+    try:
+        os.link(draft, path)
+    except FileExistsError:
+        return False
     return True
 
 

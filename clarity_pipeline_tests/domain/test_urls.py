@@ -110,7 +110,7 @@ def test_a_parameter_without_value_is_not_the_same_as_one_with_an_empty_value() 
         "https://Example.com:\N{FULLWIDTH DIGIT ONE}/",
         "https://[::1/",
         "https://[Zz]/",
-        "https://[fe80::1%25Eth0]/",
+        "https://[FE80::1%25eth0]/",
         "https://[::1]x/",
         "https://Exa%GGmple.com/",
         "https://Exa%FFmple.com/",

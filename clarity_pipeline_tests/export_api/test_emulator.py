@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import json
 import logging
+import signal
+import subprocess
+import sys
 from datetime import UTC, date, datetime, timedelta
 from typing import Any
 
@@ -395,6 +398,32 @@ def test_a_port_that_is_taken_is_a_sentence(server: EmulatorServer) -> None:
     assert port is not None
     with pytest.raises(ConfigurationError, match="choose another port"):
         run_emulator(port=port)
+
+
+def test_served_until_interrupted_it_says_where_and_ends_quietly() -> None:
+    """Ctrl-C is the ordinary end of `clarity emulator`: no traceback, exit code 0."""
+    program = (
+        "from clarity_pipeline.export_api.emulator import run_emulator\n"
+        "run_emulator(on_ready=lambda base_url: print(base_url, flush=True))"
+    )
+    with subprocess.Popen(
+        [sys.executable, "-c", program], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        base_url = process.stdout.readline().strip()
+        token = emulator_token(default_projects()[0].project_id)
+        response = httpx.get(
+            f"{base_url}/project-live-insights",
+            headers={"Authorization": f"Bearer {token}"},
+            trust_env=False,
+        )
+        process.send_signal(signal.SIGINT)
+        errors = process.stderr.read()
+        exit_code = process.wait(10)
+
+    assert response.status_code == 200
+    assert (exit_code, errors) == (0, "")
 
 
 def test_the_default_projects_answer_each_in_its_own_way() -> None:

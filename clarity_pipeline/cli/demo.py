@@ -1,0 +1,182 @@
+"""`clarity demo` and `clarity dev`: the invented agency on a terminal."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Generator, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Annotated, Final
+
+import typer
+
+from clarity_pipeline.cli.connections import STATE_TONES
+from clarity_pipeline.cli.output import cell, complain, console, say, table
+from clarity_pipeline.cli.progress import expected_calls, shown_progress
+from clarity_pipeline.cli.session import utc_now
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from clarity_pipeline.demo.history import PlayedDay
+    from clarity_pipeline.demo.outcome import ClientOutcome, DemoOutcome
+    from clarity_pipeline.store.database import Database
+
+SHORT_NAMES: Final = {
+    "clarity_sessions": "sessions",
+    "clarity_rage_clicks": "rage clicks",
+    "clarity_dead_clicks": "dead clicks",
+    "clarity_excessive_scroll": "excess. scroll",
+    "clarity_quick_backs": "quick backs",
+    "clarity_rage_click_rate": "rage rate",
+    "clarity_dead_click_rate": "dead rate",
+    "clarity_quick_back_rate": "back rate",
+    "clarity_scroll_depth": "depth %",
+    "clarity_engagement_time_ms": "engaged ms",
+}
+"""Column headings: the ten names without their prefix, cut to fit eleven columns into one line."""
+
+
+def register(app: typer.Typer) -> None:
+    app.command()(demo)
+    app.command()(dev)
+
+
+def demo() -> None:
+    """Watch a week of an invented agency being collected, in well under a minute.
+
+    Starts an emulator of Clarity, connects clients with different fates, runs the real Dagster
+    job, and checks that each fate came true. Lives in a directory of its own, made anew each time.
+    """
+    from clarity_pipeline.demo.play import play_demo
+
+    started = time.monotonic()
+    say("Playing the last week of an invented agency against an emulated Clarity.")
+    played = play_demo(now=utc_now(), watch=_watch_day)
+    _print_clients(played.outcome)
+    _print_values(played.outcome)
+    _print_next_steps(played.outcome, played.directory)
+    seconds = time.monotonic() - started
+    promised, broken = len(played.outcome.promises), played.outcome.broken
+    if broken:
+        for sentence in broken:
+            complain(f"Promised, but not so: {sentence}.")
+        raise typer.Exit(1)
+    say(f"All {promised} promises were kept, in {seconds:.1f} s.")
+
+
+def dev(
+    port: Annotated[
+        int | None,
+        typer.Option("--port", min=1, max=65535, help="Port of the UI; 3000 or the next free."),
+    ] = None,
+    *,
+    fresh: Annotated[
+        bool, typer.Option("--fresh", help="Make the demo's data anew first.")
+    ] = False,
+) -> None:
+    """Serve the Dagster UI over the demo's data, with the emulator behind it, until Ctrl-C."""
+    from clarity_pipeline.demo.serve import Serving, serve_demo
+
+    def announce(serving: Serving) -> None:
+        newcomer, day = serving.newcomer, serving.yesterday
+        say(
+            f"\n  Dagster UI  {serving.ui_url}\n"
+            f"  Emulator    {serving.emulator_url}\n"
+            f"  Data        {serving.directory}\n\n"
+            f"Try: Assets, clarity_raw_exports, Materialize, partition {day}. "
+            f"{newcomer} has just been connected, so its four calls are made then; what has "
+            "landed costs none.\nCtrl-C ends everything."
+        )
+
+    say("Starting the Dagster UI over the demo's data; this takes a few seconds.")
+    code = serve_demo(
+        now=utc_now(), port=port, fresh=fresh, watch=_watch_day, on_ready=announce
+    )
+    raise typer.Exit(code)
+
+
+@contextmanager
+def _watch_day(database: Database, played: PlayedDay) -> Generator[None]:
+    """A progress bar while a day is collected, and a line about it afterwards."""
+    from clarity_pipeline.store.connections import list_connections
+    from clarity_pipeline.store.sync_jobs import list_jobs
+
+    records = list_connections(database)
+    expected = expected_calls(
+        database, records, day=played.day, now=played.collected_at, overview_default=False
+    )
+    started = time.monotonic()
+    with shown_progress(database, expected, label=f"{played.day}"):
+        yield
+    jobs = list_jobs(database, day=played.day, limit=None)
+    failed = sum(job.status.value != "succeeded" for job in jobs)
+    say(
+        f"  {played.day}  {sum(job.calls_used for job in jobs):>3} calls  "
+        f"{sum(job.rows_written for job in jobs):>6,} rows  "
+        f"{len(jobs) - failed} of {len(jobs)} businesses complete  "
+        f"{time.monotonic() - started:4.1f} s"
+    )
+
+
+def _print_clients(outcome: DemoOutcome) -> None:
+    listing = table(
+        f"How {outcome.days[-1]} was collected, just after midnight UTC",
+        ("client", "what is the matter", "state", "day", "project's calls", "rows, 7 days"),
+    )
+    listing.columns[-1].justify = "right"
+    for each in outcome.clients:
+        state = each.status.state.value
+        listing.add_row(
+            cell(each.client.name),
+            cell(each.client.story, "quiet"),
+            cell(state.replace("_", " "), STATE_TONES[state]),
+            cell(f"{each.status.landed} of {each.status.due} replies"),
+            cell(f"{each.project_calls} of 10"),
+            cell(each.rows_written),
+        )
+    console().print(listing)
+    for each in outcome.clients:
+        if each.job.error_message:
+            say(f"  {each.client.name}: {each.job.error_message}")
+    say("")
+
+
+def _print_values(outcome: DemoOutcome) -> None:
+    listing = table(
+        f"What rules see: {outcome.days[0]} to {outcome.days[-1]}",
+        ("client", *SHORT_NAMES.values(), "coverage"),
+        numbers_from=1,
+    )
+    listing.columns[-1].justify = "left"
+    for each in outcome.clients:
+        listing.add_row(cell(each.client.name), *_value_cells(each), _coverage(each))
+    console().print(listing)
+
+
+def _value_cells(each: ClientOutcome) -> Sequence[object]:
+    return [
+        cell(f"{value:.3f}" if name.endswith("_rate") and value is not None else value)
+        for name, value in each.values.metrics().items()
+    ]
+
+
+def _coverage(each: ClientOutcome) -> object:
+    values = each.values
+    days = f"{values.days_with_data} of {values.days_in_window} days"
+    if values.truncated:
+        return cell(f"{days}, truncated", "warn")
+    return cell(days, "" if values.days_with_data == values.days_in_window else "warn")
+
+
+def _print_next_steps(outcome: DemoOutcome, directory: Path) -> None:
+    first, last = outcome.days[0], outcome.days[-1]
+    client = outcome.clients[0].client.business_id
+    say(
+        "Where to look next:\n"
+        "  make dev                      the Dagster UI over this data, with Materialize to click\n"
+        f"  export CLARITY_HOME={directory}\n"
+        "  clarity status                how each connection stands, and why\n"
+        f"  clarity quota luma-skin       today's calls, one by one\n"
+        f"  clarity aggregates {client} --from {first} --to {last} --by url\n"
+        f"  sqlite3 {directory / 'clarity.db'} '.tables'"
+    )

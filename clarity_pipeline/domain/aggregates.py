@@ -240,8 +240,8 @@ def window_aggregates(
 ) -> BehavioralAggregates:
     """The ten values of the days `start` to `end`, both included, and their coverage.
 
-    Each day comes once; those outside the window are left out. Events and sessions are None only if no day knows
-    them. Raises InvalidDay for a window that ends before it starts.
+    Each day comes once; those outside the window are left out. Events and sessions are None only
+    if no day knows them. Raises InvalidDay for a window that ends before it starts.
     """
     if end < start:
         raise InvalidDay(f"The window ends on {end}, before it starts on {start}; swap the two.")
@@ -309,7 +309,8 @@ def _sums_by_group(
     # By level: grouping by an array first formats all of it for a message nobody sees.
     summed = pd.DataFrame(counts).set_axis(group, axis=0).groupby(level=0).sum(min_count=1)
     columns: dict[str, list[Any]] = {
-        name: summed[name].to_numpy(dtype=object, na_value=None).tolist() for name in counts
+        name: [None if count is pd.NA else count for count in summed[name].tolist()]
+        for name in counts
     }
     columns["scroll_depth_sum"] = _add_up(_floats(depth) * page_views, group, group_count)
     columns["scroll_depth_page_views"] = _add_up(page_views * depth.notna(), group, group_count)

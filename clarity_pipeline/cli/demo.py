@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Generator, Sequence
+from collections.abc import Generator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Annotated, Final
 
@@ -13,27 +13,19 @@ from clarity_pipeline.cli.connections import STATE_TONES
 from clarity_pipeline.cli.output import cell, complain, console, say, table
 from clarity_pipeline.cli.progress import expected_calls, shown_progress
 from clarity_pipeline.cli.session import utc_now
+from clarity_pipeline.domain.metrics import AGGREGATE_METRICS
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    from rich.text import Text
 
     from clarity_pipeline.demo.history import PlayedDay
     from clarity_pipeline.demo.outcome import ClientOutcome, DemoOutcome
     from clarity_pipeline.store.database import Database
 
-SHORT_NAMES: Final = {
-    "clarity_sessions": "sessions",
-    "clarity_rage_clicks": "rage clicks",
-    "clarity_dead_clicks": "dead clicks",
-    "clarity_excessive_scroll": "excess. scroll",
-    "clarity_quick_backs": "quick backs",
-    "clarity_rage_click_rate": "rage rate",
-    "clarity_dead_click_rate": "dead rate",
-    "clarity_quick_back_rate": "back rate",
-    "clarity_scroll_depth": "depth %",
-    "clarity_engagement_time_ms": "engaged ms",
-}
-"""Column headings: the ten names without their prefix, cut to fit eleven columns into one line."""
+CLIENT_COLUMN_WIDTH: Final = 12
+NAMES_COLUMN_WIDTH: Final = 32
 
 
 def register(app: typer.Typer) -> None:
@@ -89,10 +81,8 @@ def dev(
         )
 
     say("Starting the Dagster UI over the demo's data; this takes a few seconds.")
-    code = serve_demo(
-        now=utc_now(), port=port, fresh=fresh, watch=_watch_day, on_ready=announce
-    )
-    raise typer.Exit(code)
+    serve_demo(now=utc_now(), port=port, fresh=fresh, watch=_watch_day, on_ready=announce)
+    say("Ended; nothing is left running.")
 
 
 @contextmanager
@@ -121,7 +111,7 @@ def _watch_day(database: Database, played: PlayedDay) -> Generator[None]:
 def _print_clients(outcome: DemoOutcome) -> None:
     listing = table(
         f"How {outcome.days[-1]} was collected, just after midnight UTC",
-        ("client", "what is the matter", "state", "day", "project's calls", "rows, 7 days"),
+        ("client", "what is the matter", "state", "replies", "project's calls", "rows of the week"),
     )
     listing.columns[-1].justify = "right"
     for each in outcome.clients:
@@ -130,7 +120,7 @@ def _print_clients(outcome: DemoOutcome) -> None:
             cell(each.client.name),
             cell(each.client.story, "quiet"),
             cell(state.replace("_", " "), STATE_TONES[state]),
-            cell(f"{each.status.landed} of {each.status.due} replies"),
+            cell(f"{each.status.landed} of {each.status.due}"),
             cell(f"{each.project_calls} of 10"),
             cell(each.rows_written),
         )
@@ -142,30 +132,34 @@ def _print_clients(outcome: DemoOutcome) -> None:
 
 
 def _print_values(outcome: DemoOutcome) -> None:
-    listing = table(
-        f"What rules see: {outcome.days[0]} to {outcome.days[-1]}",
-        ("client", *SHORT_NAMES.values(), "coverage"),
-        numbers_from=1,
-    )
-    listing.columns[-1].justify = "left"
-    for each in outcome.clients:
-        listing.add_row(cell(each.client.name), *_value_cells(each), _coverage(each))
-    console().print(listing)
+    """One column per client, in as many tables as the terminal is too narrow for one."""
+    screen = console()
+    per_table = max(1, (screen.width - NAMES_COLUMN_WIDTH) // CLIENT_COLUMN_WIDTH)
+    for start in range(0, len(outcome.clients), per_table):
+        shown = outcome.clients[start : start + per_table]
+        listing = table(
+            f"What rules see: {outcome.days[0]} to {outcome.days[-1]}",
+            ("", *(each.client.name for each in shown)),
+            numbers_from=1,
+        )
+        listing.columns[0].no_wrap = True
+        for name in AGGREGATE_METRICS:
+            listing.add_row(cell(name), *(_value(name, each) for each in shown))
+        listing.add_row(cell("days with data"), *(_coverage(each) for each in shown))
+        listing.add_row(cell("truncated"), *(cell(each.values.truncated, "warn") for each in shown))
+        screen.print(listing)
 
 
-def _value_cells(each: ClientOutcome) -> Sequence[object]:
-    return [
-        cell(f"{value:.3f}" if name.endswith("_rate") and value is not None else value)
-        for name, value in each.values.metrics().items()
-    ]
+def _value(name: str, each: ClientOutcome) -> Text:
+    value = each.values.metrics()[name]
+    return cell(f"{value:.3f}" if name.endswith("_rate") and value is not None else value)
 
 
-def _coverage(each: ClientOutcome) -> object:
+def _coverage(each: ClientOutcome) -> Text:
     values = each.values
-    days = f"{values.days_with_data} of {values.days_in_window} days"
-    if values.truncated:
-        return cell(f"{days}, truncated", "warn")
-    return cell(days, "" if values.days_with_data == values.days_in_window else "warn")
+    is_whole = values.days_with_data == values.days_in_window
+    words = f"{values.days_with_data} of {values.days_in_window}"
+    return cell(words, "" if is_whole else "warn")
 
 
 def _print_next_steps(outcome: DemoOutcome, directory: Path) -> None:

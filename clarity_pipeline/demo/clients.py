@@ -24,8 +24,8 @@ class Fate(StrEnum):
 class Client:
     """A business of the agency; `story` says in a few words what is the matter with it.
 
-    `token_lives` is from the midnight on which the demo plays, negative for a token that ran
-    out before.
+    `days_known` is how many of the week's days it was a client for. `token_lives` is from the
+    midnight on which the demo plays, negative for a token that ran out before.
     """
 
     business_id: str
@@ -33,6 +33,7 @@ class Client:
     story: str
     fate: Fate
     project: EmulatedProject
+    days_known: int = 7
     token_lives: timedelta = timedelta(days=300)
 
     def token(self, midnight: datetime) -> str:
@@ -53,7 +54,7 @@ CLIENTS: Final[tuple[Client, ...]] = (
     Client(
         "atelier-mira",
         "Atelier Mira",
-        "quiet; its token expires this week",
+        "quiet; token expires this week",
         Fate.COLLECTED,
         EmulatedProject("ateliermra", seed=12, sessions_per_day=14, pages=8),
         token_lives=timedelta(days=5),
@@ -61,14 +62,14 @@ CLIENTS: Final[tuple[Client, ...]] = (
     Client(
         "hotel-birkenhof",
         "Hotel Birkenhof",
-        "closed for the season: no visits",
+        "closed for the season",
         Fate.NOBODY_CAME,
         EmulatedProject("birkenhof7", seed=13, sessions_per_day=0, pages=6, bot_sessions_percent=0),
     ),
     Client(
         "casa-verde",
         "Casa Verde Living",
-        "its token expired yesterday at noon",
+        "its token expired yesterday",
         Fate.TOKEN_EXPIRED,
         EmulatedProject("casaverde3", seed=14, sessions_per_day=110, pages=20),
         token_lives=timedelta(hours=-12),
@@ -76,30 +77,31 @@ CLIENTS: Final[tuple[Client, ...]] = (
     Client(
         "pixelpress",
         "Pixelpress Prints",
-        "another tool has used up its calls",
+        "another tool used up its calls",
         Fate.QUOTA_SPENT,
         EmulatedProject("pixelprs88", seed=15, sessions_per_day=130, pages=22),
     ),
     Client(
         "luma-skin",
         "Luma Skin",
-        "shares one project with its outlet",
+        "shares a project with its outlet",
         Fate.COLLECTED,
         _LUMA,
     ),
     Client(
         "luma-outlet",
         "Luma Skin Outlet",
-        "shares one project with the main shop",
+        "shares a project with the shop",
         Fate.COLLECTED,
         _LUMA,
     ),
     Client(
         "kaufrausch",
         "Kaufrausch Megastore",
-        "so large that replies are cut at 1,000 rows",
+        "new, and so large that replies are cut",
         Fate.CUT_OFF,
         EmulatedProject("kaufrausch", seed=17, sessions_per_day=1_500, pages=400),
+        days_known=2,
     ),
 )
 

@@ -45,10 +45,9 @@ class Timeline:
         today = self.midnight.date()
         return tuple(today - timedelta(days=back) for back in range(DAYS, 0, -1))
 
-    @property
-    def connected_at(self) -> datetime:
-        """When the clients were connected: in the morning of the first day."""
-        return self.midnight - timedelta(days=DAYS) + timedelta(hours=9)
+    def connected_at(self, client: Client) -> datetime:
+        """When the client was connected: just before its first day was collected."""
+        return self.midnight - timedelta(days=client.days_known - 1) + AFTER_MIDNIGHT / 3
 
     @property
     def last_collected_at(self) -> datetime:
@@ -105,7 +104,11 @@ def play_week(
     vault = set_up(settings)
     for client in CLIENTS:
         connect_client(
-            database, vault, client, midnight=timeline.midnight, now=timeline.connected_at
+            database,
+            vault,
+            client,
+            midnight=timeline.midnight,
+            now=timeline.connected_at(client),
         )
     spend_quotas(server, timeline.midnight.date())
     runs: list[FinishedRun] = []

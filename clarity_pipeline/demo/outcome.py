@@ -112,12 +112,13 @@ def _promises(
 ) -> Iterator[Promise]:
     name, fate, values = outcome.client.name, outcome.client.fate, outcome.values
     answers = _answers_today(outcome.client, calls, timeline.last_collected_at)
-    days = len(timeline.days)
+    days = outcome.client.days_known
     match fate:
         case Fate.TOKEN_EXPIRED:
             yield Promise(
                 f"{name}: authentication fails, and Clarity said 401",
-                outcome.job.status is JobStatus.AUTH_FAILED and answers[HTTPStatus.UNAUTHORIZED] > 0,
+                outcome.job.status is JobStatus.AUTH_FAILED
+                and answers[HTTPStatus.UNAUTHORIZED] > 0,
             )
             yield _promised_days(outcome, days - 1)
         case Fate.QUOTA_SPENT:

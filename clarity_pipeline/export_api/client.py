@@ -254,13 +254,7 @@ class ExportApiClient:
             return error
         except (TimeoutError, httpx.TimeoutException) as error:
             return _timed_out(error, self._timeouts)
-        except (
-            httpx.HTTPError,
-            httpx.InvalidURL,
-            httpx.StreamError,
-            OSError,
-            UnicodeError,  # a host name that the resolver's IDNA codec refuses
-        ) as error:
+        except (httpx.HTTPError, httpx.InvalidURL, httpx.StreamError, OSError) as error:
             return _broken(error)
         return _Reply(
             status=response.status_code,

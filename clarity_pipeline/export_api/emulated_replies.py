@@ -246,11 +246,9 @@ class _Figures:
 
         return cls(
             sessions=distinct(session, human),
-            affected_sessions=[
-                distinct(session, human & (events > 0)) for events in visits.view_events
-            ],
-            affected_views=[views(human & (events > 0)) for events in visits.view_events],
-            events=[total(events, human) for events in visits.view_events],
+            affected_sessions=[distinct(session, events > 0) for events in visits.view_events],
+            affected_views=[views(events > 0) for events in visits.view_events],
+            events=[total(events, events > 0) for events in visits.view_events],
             measured_views=views(measured),
             depth_sum=total(visits.view_scroll_depth, measured),
             total_seconds=total(visits.view_total_seconds, human),

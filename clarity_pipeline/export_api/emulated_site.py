@@ -222,8 +222,9 @@ class Visits:
     """Sessions and their page views as columns; `view_*` refer to sessions by position.
 
     `started_ms` is milliseconds since 1970 UTC. `visitor` indexes VISITORS, `country` COUNTRIES,
-    `origin` and `view_origin` ORIGINS, `view_campaign` CAMPAIGNS. `view_events` has one row per
-    click block in the order of CLICK_BLOCK_COLUMNS.
+    `origin` and `view_origin` ORIGINS, `view_campaign` CAMPAIGNS. `unsettled` is 0 or 1 and means
+    something for humans only. `view_events` has one row per click block in the order of
+    CLICK_BLOCK_COLUMNS, and events of humans only.
     """
 
     started_ms: Integers
@@ -380,8 +381,7 @@ def generate_day(site: Site, day: date) -> Visits:
         country=_countries(site, stream, total),
         origin=origin,
         unsettled=(
-            (stream.below("unsettled", 1000, total) < site.unsettled_sessions_per_thousand)
-            & (kind == SessionKind.HUMAN)
+            stream.below("unsettled", 1000, total) < site.unsettled_sessions_per_thousand
         ).astype(np.int64),
         view_session=view_session,
         view_url=_url_codes(

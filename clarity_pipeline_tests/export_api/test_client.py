@@ -8,6 +8,7 @@ import json
 import logging
 import ssl
 import traceback
+import tracemalloc
 from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
@@ -51,12 +52,17 @@ from clarity_pipeline.export_api.client import (
     OnReply,
     Timeouts,
 )
-from clarity_pipeline.export_api.emulator import EmulatorServer, Fault, emulator_token
+from clarity_pipeline.export_api.emulator import (
+    EmulatedProject,
+    EmulatorServer,
+    Fault,
+    emulator_token,
+)
 from clarity_pipeline_tests.export_api.conftest import NOW, PROJECT
 
 TOKEN = SecretStr(emulator_token(PROJECT.project_id))
 REQUEST = ExportRequest(URL_DEVICE)
-IMPATIENT = Timeouts(connect_seconds=1, read_seconds=0.3, total_seconds=2)
+PATIENT = Timeouts()
 
 
 def ticking_clock() -> Callable[[], datetime]:
@@ -71,7 +77,7 @@ def fetch(
     *,
     token: SecretStr = TOKEN,
     on_reply: OnReply | None = None,
-    timeouts: Timeouts = IMPATIENT,
+    timeouts: Timeouts = PATIENT,
     max_reply_bytes: int = 4 * 1024 * 1024,
 ) -> FetchedExport:
     async def go() -> FetchedExport:
@@ -315,7 +321,7 @@ def test_a_timeout_inside_on_reply_is_not_taken_for_clarity_s(server: EmulatorSe
 def test_a_reply_that_does_not_start_is_timed_out(server: EmulatorServer) -> None:
     server.control.add_fault(Fault(delay_seconds=30))
 
-    error = failure_of(lambda: fetch(server.base_url))
+    error = failure_of(lambda: fetch(server.base_url, timeouts=Timeouts(read_seconds=0.3)))
 
     assert type(error) is ReplyTimedOut
     assert "sent nothing for 0.3 s" in str(error)
@@ -484,17 +490,18 @@ def test_a_client_does_not_show_tokens_it_has_sent(server: EmulatorServer) -> No
 
 
 def test_calls_share_a_pool_of_bounded_size(server: EmulatorServer) -> None:
-    """40 calls, three at a time; the wait for a turn is not part of a call's own time."""
-    server.control.set_latency(seconds=0.02)
+    """16 calls, two at a time, 0.2 s each: the last waits longer for its turn than a call may take,
+    and that wait is not part of its own time."""
+    server.control.set_latency(seconds=0.2)
     projects = [
-        type(PROJECT)(f"shoppool{number}", seed=number, sessions_per_day=5, pages=3)
+        EmulatedProject(f"shoppool{number}", seed=number, sessions_per_day=5, pages=3)
         for number in range(4)
     ]
     server.control.put_projects(projects)
 
     async def go() -> list[FetchedExport]:
         async with ExportApiClient(
-            base_url=server.base_url, timeouts=Timeouts(total_seconds=0.6), max_connections=3
+            base_url=server.base_url, timeouts=Timeouts(total_seconds=1.2), max_connections=2
         ) as client:
             return await asyncio.gather(
                 *(
@@ -504,18 +511,17 @@ def test_calls_share_a_pool_of_bounded_size(server: EmulatorServer) -> None:
                         clock=lambda: datetime.now(UTC),
                     )
                     for project in projects
-                    for _ in range(10)
+                    for _ in range(4)
                 )
             )
 
-    fetched = asyncio.run(go())
+    spans = [(each.export.requested_at, each.export.received_at) for each in asyncio.run(go())]
 
-    spans = [(each.export.requested_at, each.export.received_at) for each in fetched]
     most_at_once = max(
         sum(1 for start, end in spans if start <= moment < end) for moment, _ in spans
     )
-    assert len(fetched) == 40
-    assert most_at_once == 3
+    assert (len(spans), most_at_once) == (16, 2)
+    assert max(end for _, end in spans) - min(start for start, _ in spans) > timedelta(seconds=1.2)
 
 
 def test_a_cancelled_call_gives_its_place_back(server: EmulatorServer) -> None:
@@ -591,7 +597,6 @@ def fetch_from_raw(answer: Answer, *, max_reply_bytes: int = 1_000_000) -> Fetch
             raw_server(answer) as (port, _),
             ExportApiClient(
                 base_url=f"http://127.0.0.1:{port}",
-                timeouts=IMPATIENT,
                 max_reply_bytes=max_reply_bytes,
             ) as client,
         ):
@@ -624,6 +629,41 @@ def fetch_from_raw(answer: Answer, *, max_reply_bytes: int = 1_000_000) -> Fetch
 )
 def test_malformed_http_becomes_an_error_of_ours(reply: bytes, expected: type[ExportError]) -> None:
     assert type(failure_of(lambda: fetch_from_raw(lambda _: reply))) is expected
+
+
+def test_a_compressed_flood_is_unpacked_no_further_than_the_cap() -> None:
+    """One received chunk of 64 KiB may hold 64 MiB: it must not be unpacked as a whole."""
+    flood = http_reply(gzip.compress(bytes(64 << 20)), headers=["Content-Encoding: gzip"])
+    tracemalloc.start()
+    try:
+        error = failure_of(lambda: fetch_from_raw(lambda _: flood, max_reply_bytes=1_000_000))
+        _, peak_bytes = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+
+    assert type(error) is ReplyUnreadable
+    assert peak_bytes < 16 << 20
+
+
+def test_a_refusal_that_goes_on_and_on_is_not_waited_for() -> None:
+    """More than a refusal can sensibly say has come, and the connection is left open."""
+
+    async def go() -> RequestRejected:
+        async def handle(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            await reader.readuntil(b"\r\n\r\n")
+            writer.write(b"HTTP/1.1 400 Bad\r\nContent-Length: 99999999\r\n\r\n" + bytes(2 << 20))
+            await reader.read()
+
+        async with (
+            listening(handle) as port,
+            ExportApiClient(base_url=f"http://127.0.0.1:{port}") as client,
+            asyncio.timeout(10),
+        ):
+            with pytest.raises(RequestRejected) as caught:
+                await client.fetch(REQUEST, TOKEN, clock=ticking_clock())
+            return caught.value
+
+    assert asyncio.run(go()).http_status == 400
 
 
 def test_gzip_in_several_members_is_one_body() -> None:
@@ -785,9 +825,7 @@ async def fetch_through_proxy(
 
         async with listening(tunnel) as proxy_port:
             monkeypatch.setenv("HTTPS_PROXY", f"http://127.0.0.1:{proxy_port}")
-            async with ExportApiClient(
-                base_url="https://clarity.example/api", timeouts=IMPATIENT
-            ) as client:
+            async with ExportApiClient(base_url="https://clarity.example/api") as client:
                 fetched = await client.fetch(REQUEST, TOKEN, clock=ticking_clock())
             return fetched, tunnels, heads
 

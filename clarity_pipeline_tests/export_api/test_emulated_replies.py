@@ -179,6 +179,16 @@ def _recounted(
     }
 
 
+def test_only_people_click() -> None:
+    sessions = SiteHistory().sessions(BUSY, start=END - DAY, end=END)
+
+    with_events = {
+        session.kind for session in sessions if any(view.events for view in session.page_views)
+    }
+    assert with_events == {SessionKind.HUMAN}
+    assert {session.kind for session in sessions} == set(SessionKind)
+
+
 def test_48_hours_less_24_hours_is_the_day_before() -> None:
     def totals(*, end: datetime, days: int) -> dict[str, int]:
         blocks = reply(SMALL, end=end, days=days)

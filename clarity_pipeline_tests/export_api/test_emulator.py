@@ -7,6 +7,7 @@ import logging
 import signal
 import subprocess
 import sys
+import time
 from datetime import UTC, date, datetime, timedelta
 from typing import Any
 
@@ -379,6 +380,17 @@ def test_a_setting_with_a_mistake_is_refused_and_changes_nothing(
     assert response.status_code == 422
     assert response.json()["errors"]
     assert server.control.state() == before
+
+
+def test_small_replies_do_not_wait_for_the_client_to_acknowledge(server: EmulatorServer) -> None:
+    """Head and body are two segments: with Nagle's algorithm each reply would take 40 ms."""
+    with httpx.Client(trust_env=False) as client:
+        started = time.monotonic()
+        for _ in range(50):
+            client.get(f"{server.root_url}/control/calls")
+        seconds = time.monotonic() - started
+
+    assert seconds < 1.5
 
 
 def test_the_root_says_in_plain_words_what_this_is(server: EmulatorServer) -> None:

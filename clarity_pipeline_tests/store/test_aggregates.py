@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from dataclasses import replace
 from datetime import date, timedelta
 
@@ -21,6 +20,7 @@ from clarity_pipeline.store.daily_metrics import WriteCounts
 from clarity_pipeline.store.database import Database
 from clarity_pipeline.store.vault import TokenVault
 from clarity_pipeline_tests.factories import DAY, NOW, connect_business
+from clarity_pipeline_tests.store.races import all_at_once
 
 SUMS = DailySums(
     sessions=10,
@@ -261,22 +261,12 @@ def test_other_days_and_businesses_are_left_alone(connected: Database, vault: To
 
 
 def test_writers_of_the_same_day_leave_one_of_their_versions_whole(connected: Database) -> None:
-    failures: list[BaseException] = []
-
     def race(number: int) -> None:
-        try:
-            pages = [f"/{page}" for page in range(number)]
-            store_urls(connected, *pages, sums=replace(SUMS, sessions=number))
-            store(connected, business_day(sums=replace(SUMS, sessions=number)))
-        except BaseException as error:
-            failures.append(error)
+        pages = [f"/{page}" for page in range(number)]
+        store_urls(connected, *pages, sums=replace(SUMS, sessions=number))
+        store(connected, business_day(sums=replace(SUMS, sessions=number)))
 
-    threads = [threading.Thread(target=race, args=(number,)) for number in range(1, 9)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert failures == []
+    all_at_once(race, range(1, 9))
     sessions = {values.clarity_sessions for values in url_window(connected).values()}
     assert sessions == {len(url_window(connected))}
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from dataclasses import asdict
 from datetime import timedelta
 
@@ -31,6 +30,7 @@ from clarity_pipeline_tests.factories import (
     make_slice,
     make_token,
 )
+from clarity_pipeline_tests.store.races import all_at_once
 
 LATER = NOW + timedelta(hours=1)
 
@@ -299,7 +299,7 @@ def test_the_overview_can_be_overridden_and_handed_back(connected: Database) -> 
 
 
 def test_rotation_brings_every_token_under_the_newest_key(
-    database: Database, tmp_path: object
+    database: Database,
 ) -> None:
     old, new = (SecretStr(Fernet.generate_key().decode()) for _ in range(2))
     for business_id in ("a", "b"):
@@ -315,20 +315,10 @@ def test_many_who_connect_a_business_at_once_leave_one_whole_connection(
     database: Database, vault: TokenVault
 ) -> None:
     businesses.add_business(database, business_id="acme", name="Acme", now=NOW)
-    failures: list[BaseException] = []
-
-    def connect(number: int) -> None:
-        try:
-            connect_business(database, vault, project_id=f"project{number}")
-        except BaseException as error:
-            failures.append(error)
-
-    threads = [threading.Thread(target=connect, args=(number,)) for number in range(12)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert failures == []
+    all_at_once(
+        lambda number: connect_business(database, vault, project_id=f"project{number}"),
+        range(12),
+    )
     record = acme(database)
     secret, _ = connections.read_token(database, vault, "acme")
     assert secret.get_secret_value() == make_token(project_id=record.project_id or "")

@@ -179,16 +179,17 @@ def test_a_read_only_postgresql_can_be_read_and_not_written(postgresql_url: str)
 
 
 def test_a_full_sqlite_disk_is_full_and_nothing_is_half_written(sqlite_url: str) -> None:
-    with Database.open(sqlite_url) as database:
-        with pytest.raises(DatabaseFull), database.transaction() as connection:
+    def write_too_much(database: Database) -> None:
+        with database.transaction() as connection:
             pages = connection.exec_driver_sql("PRAGMA page_count").scalar()
             connection.exec_driver_sql(f"PRAGMA max_page_count = {pages}")
             for number in range(1000):
-                connection.execute(
-                    insert(businesses_table).values(
-                        id=f"b{number}", name="x" * 1000, created_at=NOW
-                    )
-                )
+                row = {"id": f"b{number}", "name": "x" * 1000, "created_at": NOW}
+                connection.execute(insert(businesses_table).values(row))
+
+    with Database.open(sqlite_url) as database:
+        with pytest.raises(DatabaseFull):
+            write_too_much(database)
         assert businesses.list_businesses(database) == []
 
 
@@ -206,15 +207,16 @@ def test_a_full_postgresql_disk_is_full(postgresql_url: str) -> None:
 def test_a_terminated_connection_is_unreachable_once_and_then_replaced(
     postgresql_url: str,
 ) -> None:
-    with Database.open(postgresql_url) as database:
-        with (
-            pytest.raises(DatabaseUnreachable),
-            database.transaction() as connection,
-            psycopg.connect(postgresql_url, autocommit=True) as admin,
-        ):
+    def go_on_after_termination(database: Database) -> None:
+        with database.transaction() as connection:
             backend = connection.scalar(text("SELECT pg_backend_pid()"))
-            admin.execute("SELECT pg_terminate_backend(%s)", [backend])
+            with psycopg.connect(postgresql_url, autocommit=True) as admin:
+                admin.execute("SELECT pg_terminate_backend(%s)", [backend])
             connection.execute(select(businesses_table))
+
+    with Database.open(postgresql_url) as database:
+        with pytest.raises(DatabaseUnreachable):
+            go_on_after_termination(database)
         add(database)
 
 
@@ -230,10 +232,8 @@ def test_connections_that_died_while_idle_are_not_noticed(postgresql_url: str) -
         assert [item.id for item in businesses.list_businesses(database)] == ["acme"]
 
 
-def test_a_server_that_has_been_stopped_is_unreachable(tmp_path: Path) -> None:
-    directory = tmp_path / "stopped"
-    directory.mkdir()
-    server = PostgresServer(directory)
+def test_a_server_that_has_been_stopped_is_unreachable() -> None:
+    server = PostgresServer()
     with Database.open(server.url()) as database:
         add(database)
         server.stop()
@@ -246,18 +246,24 @@ def test_a_server_that_has_been_stopped_is_unreachable(tmp_path: Path) -> None:
 def test_a_statement_that_is_wrong_is_our_fault_and_says_nothing_of_its_values(
     database: Database,
 ) -> None:
-    with pytest.raises(StoreError, match="refused a statement") as caught:
-        with database.transaction() as connection:
-            connection.execute(text("SELECT :secret FROM nowhere"), {"secret": "hunter2"})
+    with (
+        pytest.raises(StoreError, match="refused a statement") as caught,
+        database.transaction() as connection,
+    ):
+        connection.execute(text("SELECT :secret FROM nowhere"), {"secret": "hunter2"})
     assert type(caught.value) is StoreError
     assert "hunter2" not in str(caught.value)
     assert caught.value.__suppress_context__
 
 
 def test_an_error_inside_a_transaction_takes_everything_back(database: Database) -> None:
-    with pytest.raises(ZeroDivisionError), database.transaction() as connection:
-        connection.execute(insert(businesses_table).values(id="b", name="B", created_at=NOW))
-        raise ZeroDivisionError
+    def write_and_stumble() -> None:
+        with database.transaction() as connection:
+            connection.execute(insert(businesses_table).values(id="b", name="B", created_at=NOW))
+            raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        write_and_stumble()
     assert businesses.list_businesses(database) == []
 
 

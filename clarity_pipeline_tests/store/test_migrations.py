@@ -115,14 +115,14 @@ def test_processes_that_start_together_migrate_once(empty_database_url: str) -> 
 def test_a_newer_schema_is_refused_and_left_as_it_is(database_url: str) -> None:
     with Database.open(database_url) as database, database.transaction() as connection:
         connection.execute(text(f"UPDATE {schema.VERSION_TABLE} SET version_num = '9999'"))
-    with pytest.raises(SchemaMismatch, match="9999.*update clarity-pipeline"):
+    with pytest.raises(SchemaMismatch, match=r"9999.*update clarity-pipeline"):
         Database.open(database_url)
 
 
 def test_tables_of_our_names_that_we_did_not_make_are_refused(database_url: str) -> None:
     with Database.open(database_url) as database, database.transaction() as connection:
         connection.execute(text(f"DROP TABLE {schema.VERSION_TABLE}"))
-    with pytest.raises(SchemaMismatch, match="'businesses'.*database of its own"):
+    with pytest.raises(SchemaMismatch, match=r"'businesses'.*database of its own"):
         Database.open(database_url)
 
 

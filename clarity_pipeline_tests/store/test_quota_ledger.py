@@ -5,8 +5,6 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-import threading
-from collections.abc import Callable
 from datetime import timedelta
 
 import pytest
@@ -25,6 +23,7 @@ from clarity_pipeline.store.schema import api_calls
 from clarity_pipeline.store.vault import TokenVault
 from clarity_pipeline_tests.domain.replies import Visits
 from clarity_pipeline_tests.factories import DAY, NOW, connect_business, land_export, make_export
+from clarity_pipeline_tests.store.races import all_at_once
 
 PROJECT = "abc123xyz0"
 TODAY = NOW.date()
@@ -94,7 +93,7 @@ def start(database: Database, trigger: Trigger, business_id: str = "acme") -> in
 
 def test_slots_are_numbered_one_to_ten_and_the_eleventh_is_refused(connected: Database) -> None:
     assert [take(connected).slot for _ in range(10)] == list(range(1, 11))
-    with pytest.raises(QuotaRefused, match="All 10 .* used; they come back at 2026-11-03 00:00"):
+    with pytest.raises(QuotaRefused, match=r"All 10 .* used; they come back at 2026-11-03 00:00"):
         take(connected)
 
 
@@ -148,7 +147,7 @@ def test_a_slot_is_never_given_back_whatever_became_of_it(connected: Database) -
 def test_a_rate_limited_call_pins_the_day_as_spent(connected: Database) -> None:
     reservation = take(connected)
     quota_ledger.settle(connected, reservation, outcome=CallOutcome.RATE_LIMITED, now=NOW)
-    with pytest.raises(QuotaRefused, match="Clarity says .* used up"):
+    with pytest.raises(QuotaRefused, match=r"Clarity says .* used up"):
         take(connected)
     state = quota_ledger.quota_state(connected, project_id=PROJECT, now=NOW)
     assert (state.used, state.rate_limited, state.free) == (1, True, 0)
@@ -264,20 +263,12 @@ def test_each_business_of_a_project_owes_its_own_calls(
     assert kept(connected) == 4
 
 
-@pytest.mark.parametrize(
-    "leave",
-    [
-        lambda database: connections.set_enabled(
-            database, business_id="acme", enabled=False, now=NOW
-        ),
-        lambda database: connections.disconnect(database, business_id="acme", now=NOW),
-    ],
-    ids=["paused", "disconnected"],
-)
-def test_a_business_that_is_not_synced_owes_nothing(
-    connected: Database, leave: Callable[[Database], object]
-) -> None:
-    leave(connected)
+@pytest.mark.parametrize("leave", ["pause", "disconnect"])
+def test_a_business_that_is_not_synced_owes_nothing(connected: Database, leave: str) -> None:
+    if leave == "pause":
+        connections.set_enabled(connected, business_id="acme", enabled=False, now=NOW)
+    else:
+        connections.disconnect(connected, business_id="acme", now=NOW)
     assert kept(connected) == 0
 
 
@@ -303,24 +294,14 @@ def test_no_more_is_kept_than_there_is_left(connected: Database, vault: TokenVau
 
 
 def test_sixty_threads_get_ten_distinct_slots(connected: Database) -> None:
-    slots: list[int] = []
-    refused: list[str] = []
-    together = threading.Barrier(60)
-
-    def race() -> None:
-        together.wait()
+    def race(_: int) -> int | None:
         try:
-            slots.append(take(connected).slot)
-        except QuotaRefused as refusal:
-            refused.append(str(refusal))
+            return take(connected).slot
+        except QuotaRefused:
+            return None
 
-    threads = [threading.Thread(target=race) for _ in range(60)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert sorted(slots) == list(range(1, 11))
-    assert len(refused) == 50
+    answers = all_at_once(race, range(60))
+    assert sorted(slot for slot in answers if slot is not None) == list(range(1, 11))
 
 
 RACE_IN_A_PROCESS = """
@@ -377,23 +358,17 @@ def test_processes_full_of_threads_get_ten_distinct_slots_between_them(
 
 def test_the_share_holds_while_tests_and_the_schedule_race(connected: Database) -> None:
     """Twenty tests against the schedule's four calls: the schedule gets all of its own."""
-    granted: list[Purpose] = []
-    together = threading.Barrier(24)
 
-    def race(purpose: Purpose, dimension_set: str) -> None:
-        together.wait()
+    def race(call: tuple[Purpose, str]) -> Purpose | None:
+        purpose, dimension_set = call
         try:
-            granted.append(take(connected, purpose=purpose, dimension_set=dimension_set).purpose)
+            return take(connected, purpose=purpose, dimension_set=dimension_set).purpose
         except QuotaRefused:
-            assert purpose is Purpose.TEST
+            return None
 
     wanted = [(Purpose.TEST, "OS")] * 20
     wanted += [(Purpose.SCHEDULE, combo.dimension_set) for combo in DEFAULT_COMBOS]
-    threads = [threading.Thread(target=race, args=each) for each in wanted]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
+    granted = all_at_once(race, wanted)
     assert granted.count(Purpose.SCHEDULE) == 4
     assert granted.count(Purpose.TEST) == 6
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import stat
-import threading
 from pathlib import Path
 
 import pytest
@@ -14,6 +13,7 @@ from clarity_pipeline.domain.errors import SecretKeyError
 from clarity_pipeline.settings import Settings
 from clarity_pipeline.store.vault import TokenVault, create_key_file, open_vault
 from clarity_pipeline_tests.factories import make_token
+from clarity_pipeline_tests.store.races import all_at_once
 
 
 def new_key() -> SecretStr:
@@ -93,18 +93,7 @@ def test_an_existing_key_file_is_left_alone(tmp_path: Path) -> None:
 
 def test_of_many_who_make_the_key_file_at_once_one_does(tmp_path: Path) -> None:
     path = tmp_path / "secret.key"
-    made: list[bool] = []
-    together = threading.Barrier(20)
-
-    def make() -> None:
-        together.wait()
-        made.append(create_key_file(path))
-
-    threads = [threading.Thread(target=make) for _ in range(20)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
+    made = all_at_once(lambda _: create_key_file(path), range(20))
     assert made.count(True) == 1
     open_vault(Settings(home=tmp_path))
 

@@ -55,12 +55,12 @@ def alembic_config() -> Config:
 
 
 def _migrate(connection: Connection) -> None:
+    revision = _read_revision(connection)
+    if revision == schema.SCHEMA_REVISION:
+        return  # Somebody else has migrated while we waited for the lock.
     from alembic import command
     from alembic.script import ScriptDirectory
 
-    revision = _read_revision(connection)
-    if revision == schema.SCHEMA_REVISION:
-        return
     config = alembic_config()
     if revision is None:
         _refuse_foreign_tables(connection)

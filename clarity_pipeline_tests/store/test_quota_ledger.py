@@ -304,8 +304,10 @@ def test_sixty_threads_get_ten_distinct_slots(connected: Database) -> None:
     assert sorted(slot for slot in answers if slot is not None) == list(range(1, 11))
 
 
+# Eight threads ask three times each; an error in any of them ends the process with a failure.
 RACE_IN_A_PROCESS = """
-import json, sys, threading
+import json, sys
+from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime
 from clarity_pipeline.domain.errors import QuotaRefused
 from clarity_pipeline.domain.quota import Purpose
@@ -313,23 +315,19 @@ from clarity_pipeline.store import quota_ledger
 from clarity_pipeline.store.database import Database
 
 url, now = sys.argv[1], datetime.fromisoformat(sys.argv[2])
-slots = []
 
-def race(database):
-    for _ in range(3):
-        try:
-            slots.append(quota_ledger.reserve(
-                database, project_id="abc123xyz0", business_id="acme", purpose=Purpose.SCHEDULE,
-                dimension_set="Device,URL", may_use_share=True, now=now).slot)
-        except QuotaRefused:
-            pass
+def race(_):
+    try:
+        return [quota_ledger.reserve(
+            database, project_id="abc123xyz0", business_id="acme", purpose=Purpose.SCHEDULE,
+            dimension_set="Device,URL", may_use_share=True, now=now).slot]
+    except QuotaRefused:
+        return []
 
-with Database.open(url) as database:
-    sys.stdin.readline()  # wait for the signal to start
-    threads = [threading.Thread(target=race, args=(database,)) for _ in range(8)]
-    for thread in threads: thread.start()
-    for thread in threads: thread.join()
-print(json.dumps(slots))
+with Database.open(url) as database, ThreadPoolExecutor(8) as threads:
+    print("ready", flush=True)
+    sys.stdin.readline()
+    print(json.dumps(sum(threads.map(race, range(24)), [])))
 """
 
 
@@ -346,11 +344,13 @@ def test_processes_full_of_threads_get_ten_distinct_slots_between_them(
         )
         for _ in range(5)
     ]
-    answers = [process.stdin for process in processes]
-    for stdin in answers:
-        assert stdin is not None
-        stdin.write(b"\n")
-        stdin.flush()
+    for process in processes:
+        assert process.stdout is not None
+        assert process.stdout.readline() == b"ready\n"
+    for process in processes:
+        assert process.stdin is not None
+        process.stdin.write(b"\n")
+        process.stdin.flush()
     slots = [slot for process in processes for slot in json.loads(process.communicate()[0])]
     assert [process.returncode for process in processes] == [0] * 5
     assert sorted(slots) == list(range(1, 11))

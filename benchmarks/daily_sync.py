@@ -37,11 +37,8 @@ DAY = date(2026, 11, 1)
 DISTINCT_SITES = 10
 """Businesses share this many sites, so that the emulator makes each reply once."""
 
-SITES = {
-    "1,000": {"sessions_per_day": 3000, "pages": 900},
-    "60": {"sessions_per_day": 45, "pages": 20},
-}
-"""Tuples per reply -> the size of a site that gives them."""
+SITES = {"1,000": (3000, 900), "60": (45, 20)}
+"""Tuples per reply -> sessions per day and pages of a site that gives them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -172,13 +169,16 @@ def prepare(businesses: int, tuples: str, server: Any) -> None:
     from clarity_pipeline.store.vault import create_key_file, open_vault
 
     server.control.set_clock(AT)
+    sessions_per_day, pages = SITES[tuples]
+
+    def emulated(project_id: str, seed: int) -> EmulatedProject:
+        return EmulatedProject(project_id, seed, sessions_per_day=sessions_per_day, pages=pages)
+
     projects = [
-        EmulatedProject(f"project{number:05d}", seed=number % DISTINCT_SITES, **SITES[tuples])
-        for number in range(businesses)
+        emulated(f"project{number:05d}", number % DISTINCT_SITES) for number in range(businesses)
     ]
     rehearsal = [
-        EmulatedProject(f"rehearse{seed:04d}", seed=seed, **SITES[tuples])
-        for seed in range(min(DISTINCT_SITES, businesses))
+        emulated(f"rehearse{seed:04d}", seed) for seed in range(min(DISTINCT_SITES, businesses))
     ]
     server.control.put_projects([*projects, *rehearsal])
 

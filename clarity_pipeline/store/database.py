@@ -49,6 +49,7 @@ class Database:
         self.dialect_name: Final = cast("DialectName", engine.dialect.name)
         self.months_with_partition: Final[set[date]] = set()
         self._lock_timeout_seconds: Final = lock_timeout_seconds
+        self._file_identity: tuple[int, int] | None = None
         # SQLite has one writer at a time and lets the others poll; threads queue here instead.
         self._writer: Final = threading.Lock()
 
@@ -78,6 +79,7 @@ class Database:
 
         try:
             ensure_schema(database, migrate=migrate)
+            database._file_identity = database._current_file_identity()
         except BaseException:
             database.close()
             raise
@@ -90,6 +92,7 @@ class Database:
         On SQLite the write lock is taken at once, so that what is read inside still holds when
         it is written.
         """
+        self._check_file_is_still_there()
         with translated_errors(), self._turn_to_write(), self.engine.connect() as connection:
             if self.dialect_name == "sqlite":
                 connection = connection.execution_options(**{_WRITES: True})
@@ -99,6 +102,7 @@ class Database:
     @contextmanager
     def reading(self) -> Generator[Connection]:
         """A connection that sees one moment of the database throughout and writes nothing."""
+        self._check_file_is_still_there()
         with translated_errors(), self.engine.connect() as connection:
             if self.dialect_name == "postgresql":
                 connection = connection.execution_options(isolation_level="REPEATABLE READ")
@@ -117,6 +121,24 @@ class Database:
 
     def __repr__(self) -> str:
         return f"Database({self.dialect_name})"
+
+    def _check_file_is_still_there(self) -> None:
+        """SQLite goes on writing into a deleted file, and all of it would be lost."""
+        if self._file_identity not in {None, self._current_file_identity()}:
+            raise DatabaseUnreachable(
+                "The database file has been deleted, moved or replaced while it was in use; put it "
+                "back, or start again."
+            )
+
+    def _current_file_identity(self) -> tuple[int, int] | None:
+        path = _sqlite_path(self.engine.url) if self.dialect_name == "sqlite" else None
+        if path is None:
+            return None
+        try:
+            status = path.stat()
+        except OSError:
+            return None
+        return status.st_dev, status.st_ino
 
     @contextmanager
     def _turn_to_write(self) -> Generator[None]:

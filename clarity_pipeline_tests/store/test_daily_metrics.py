@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sqlite3
 import threading
+from contextlib import ExitStack
 from dataclasses import replace
 from datetime import date, timedelta
 from typing import Any
@@ -15,7 +16,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from pandas.testing import assert_frame_equal
-from sqlalchemy import func, inspect, select, text
+from sqlalchemy import inspect, select, text
 
 from clarity_pipeline.domain.dimensions import URL_DEVICE, URL_SOURCE
 from clarity_pipeline.domain.errors import UnknownBusiness
@@ -23,6 +24,7 @@ from clarity_pipeline.domain.normalise import FRAME_COLUMNS, NormalisedSlice
 from clarity_pipeline.store import businesses, daily_metrics
 from clarity_pipeline.store.daily_metrics import SliceState, WriteCounts
 from clarity_pipeline.store.database import Database
+from clarity_pipeline.store.partitions import ensure_partitions
 from clarity_pipeline.store.schema import daily_metrics as metrics_table
 from clarity_pipeline.store.storable import storable_json, storable_text
 from clarity_pipeline_tests.domain.replies import Visits
@@ -373,16 +375,19 @@ def test_each_month_has_a_partition_made_on_demand(postgresql_url: str) -> None:
 
 
 def test_many_who_need_a_new_partition_at_once_all_get_it(postgresql_url: str) -> None:
-    def race(number: int) -> None:
-        # A Database of its own, as every process has: it does not know what the others made.
-        with Database.open(postgresql_url) as database:
-            business_id = f"b{number}"
-            businesses.add_business(database, business_id=business_id, name="B", now=NOW)
-            write(database, make_slice(database, A, business_id=business_id))
-
-    all_at_once(race, range(10))
-    with Database.open(postgresql_url) as database, database.reading() as connection:
-        assert connection.scalar(select(func.count()).select_from(metrics_table)) == 10
+    with ExitStack() as opened:
+        # A Database for each, as processes have: none knows what the others have made.
+        databases = [opened.enter_context(Database.open(postgresql_url)) for _ in range(12)]
+        for year in range(2001, 2011):
+            all_at_once(
+                lambda database, day=date(year, 2, 28): ensure_partitions(
+                    database, metrics_table, days=[day]
+                ),
+                databases,
+            )
+        with databases[0].reading() as connection:
+            tables = inspect(connection).get_table_names()
+    assert len([name for name in tables if name.startswith("clarity_daily_metrics_")]) == 10
 
 
 def test_postgresql_has_proper_types(postgresql_url: str) -> None:

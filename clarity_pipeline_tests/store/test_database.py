@@ -243,6 +243,24 @@ def test_a_server_that_has_been_stopped_is_unreachable() -> None:
             add(database, "other")
 
 
+@pytest.mark.parametrize("fate", ["deleted", "replaced"])
+def test_a_sqlite_file_that_is_gone_is_unreachable_and_not_made_anew(
+    sqlite_url: str, fate: str
+) -> None:
+    """SQLite itself would go on with the deleted file, and everything written would be lost."""
+    path = path_of(sqlite_url)
+    with Database.open(sqlite_url) as database:
+        add(database)
+        path.rename(path.with_name("elsewhere.db"))
+        if fate == "replaced":
+            path.touch()
+        with pytest.raises(DatabaseUnreachable, match="deleted, moved or replaced"):
+            add(database, "other")
+        with pytest.raises(DatabaseUnreachable):
+            businesses.list_businesses(database)
+        assert path.exists() == (fate == "replaced")
+
+
 def test_a_statement_that_is_wrong_is_our_fault_and_says_nothing_of_its_values(
     database: Database,
 ) -> None:

@@ -226,6 +226,7 @@ def copy_text(target: Table, replacement: Replacement) -> str:
 
 
 _NULL: Final = "\\N"
+_COPY_SPECIAL: Final = ("\\", "\t", "\n", "\r")
 
 
 def _copy_column(of: Column[Any], values: Sequence[Any]) -> Sequence[str]:
@@ -233,11 +234,11 @@ def _copy_column(of: Column[Any], values: Sequence[Any]) -> Sequence[str]:
         return [_NULL if value is None else repr(value) for value in values]
     storable = _storable(of, values)
     # One pass over all values instead of one per value; NUL cannot occur in any of them.
-    joined = "\0".join("" if value is None else value for value in storable)
-    escaped = _copy_escaped(joined).split("\0")
-    if None not in storable:
-        return escaped
-    return [_NULL if value is None else safe for value, safe in zip(storable, escaped, strict=True)]
+    joined = "\0".join([value for value in storable if value is not None])
+    if any(special in joined for special in _COPY_SPECIAL):
+        escaped = iter(_copy_escaped(joined).split("\0"))
+        return [_NULL if value is None else next(escaped) for value in storable]
+    return [_NULL if value is None else value for value in storable]
 
 
 def _copy_value(value: object) -> str:

@@ -58,14 +58,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except BrokenPipeError:
         return _reader_has_gone()
     except (KeyboardInterrupt, typer.Abort):
-        remark("Stopped.")
-        return STOPPED
+        result = STOPPED
     except typer.TyperException as error:
         return _report_usage(error, given)
     except ClarityError as error:
         return _report(error, given)
     except Exception as error:  # noqa: BLE001 - the last line of defence: a sentence, no traceback
         return _report_bug(error, given)
+    if result == STOPPED:
+        remark("Stopped.")
     return result if isinstance(result, int) else 0
 
 

@@ -93,10 +93,12 @@ def connect(
 def probe(business_id: BusinessId, *, as_json: AsJson = False) -> None:
     """Ask Clarity whether it takes the stored token. Spends one of the project's ten calls."""
     from clarity_pipeline.operations.connecting import probe_connection
-    from clarity_pipeline.store.connections import get_connection
+    from clarity_pipeline.store.connections import get_connection, read_token
     from clarity_pipeline.store.quota_ledger import quota_state
 
     with open_session() as session:
+        # A key that does not read the token is our fault, and no result of a test.
+        read_token(session.database, session.vault, business_id)
         result = probe_connection(_caller(session), business_id=business_id)
         project_id = get_connection(session.database, business_id).project_id
         assert project_id is not None

@@ -217,14 +217,41 @@ def _run(
         overview_default=session.settings.overview,
     )
     home = prepare_dagster_home(session.settings.dagster_home)
-    with shown_progress(session.database, expected, label=str(day)):
-        return run_daily_sync(
-            build_defs(),
-            dagster_home=home,
-            day=day,
-            business_ids=[record.business_id for record in records] if named else [],
-            trigger=Trigger.MANUAL,
-        )
+    ids = [record.business_id for record in records]
+    try:
+        with shown_progress(session.database, expected, label=str(day)):
+            return run_daily_sync(
+                build_defs(),
+                dagster_home=home,
+                day=day,
+                business_ids=ids if named else [],
+                trigger=Trigger.MANUAL,
+            )
+    except BaseException:
+        _close_open_jobs(session, ids, day=day, since=now)
+        raise
+
+
+def _close_open_jobs(
+    session: Session, business_ids: Collection[str], *, day: date, since: datetime
+) -> None:
+    """Settle the jobs of a run that was stopped; they would be called running for ever."""
+    from clarity_pipeline.domain.sync_jobs import JobStatus
+    from clarity_pipeline.store.sync_jobs import list_jobs, settle_job
+
+    for job in list_jobs(session.database, day=day, limit=None):
+        is_ours = job.business_id in business_ids and job.started_at >= since
+        if is_ours and job.status is JobStatus.RUNNING:
+            settle_job(
+                session.database,
+                job_id=job.id,
+                status=JobStatus.FAILED,
+                calls_used=0,
+                combos={},
+                error_code="stopped",
+                error_message="The sync was stopped before its end; what had landed is kept.",
+                now=utc_now(),
+            )
 
 
 def _jobs_of_run(session: Session, run: FinishedRun, *, day: date) -> list[SyncJob]:

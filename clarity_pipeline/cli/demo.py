@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import shutil
+import sys
 import time
 from collections.abc import Generator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
@@ -16,8 +19,6 @@ from clarity_pipeline.cli.session import utc_now
 from clarity_pipeline.domain.metrics import AGGREGATE_METRICS
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from rich.text import Text
 
     from clarity_pipeline.demo.history import PlayedDay
@@ -111,7 +112,7 @@ def _watch_day(database: Database, played: PlayedDay) -> Generator[None]:
 def _print_clients(outcome: DemoOutcome) -> None:
     listing = table(
         f"How {outcome.days[-1]} was collected, just after midnight UTC",
-        ("client", "what is the matter", "state", "replies", "project's calls", "rows of the week"),
+        ("client", "what is the matter", "state", "replies", "calls today", "rows, 7 days"),
     )
     listing.columns[-1].justify = "right"
     for each in outcome.clients:
@@ -165,12 +166,24 @@ def _coverage(each: ClientOutcome) -> Text:
 def _print_next_steps(outcome: DemoOutcome, directory: Path) -> None:
     first, last = outcome.days[0], outcome.days[-1]
     client = outcome.clients[0].client.business_id
+    command = _own_command()
     say(
-        "Where to look next:\n"
-        "  make dev                      the Dagster UI over this data, with Materialize to click\n"
+        "Where to look next; none of it makes a call:\n"
+        f"  {command} dev                    the Dagster UI over this data, until Ctrl-C\n"
         f"  export CLARITY_HOME={directory}\n"
-        "  clarity status                how each connection stands, and why\n"
-        f"  clarity quota luma-skin       today's calls, one by one\n"
-        f"  clarity aggregates {client} --from {first} --to {last} --by url\n"
-        f"  sqlite3 {directory / 'clarity.db'} '.tables'"
+        f"  {command} status                 how each connection stands, and why\n"
+        f"  {command} quota luma-skin        today's calls, one by one\n"
+        f"  {command} aggregates {client} --from {first} --to {last} --by url\n"
+        f"The tables are in {directory / 'clarity.db'}."
     )
+
+
+def _own_command() -> str:
+    """How to run this program again: by its name where that finds it, else by its path."""
+    own = Path(sys.argv[0])
+    found = shutil.which("clarity")
+    if found is not None and own.exists() and Path(found).samefile(own):
+        return "clarity"
+    with suppress(ValueError):
+        return str(own.resolve().relative_to(Path.cwd()))
+    return str(own)

@@ -54,7 +54,7 @@ CLIENTS: Final[tuple[Client, ...]] = (
     Client(
         "atelier-mira",
         "Atelier Mira",
-        "quiet; token expires this week",
+        "quiet; its token expires soon",
         Fate.COLLECTED,
         EmulatedProject("ateliermra", seed=12, sessions_per_day=14, pages=8),
         token_lives=timedelta(days=5),
@@ -84,23 +84,23 @@ CLIENTS: Final[tuple[Client, ...]] = (
     Client(
         "luma-skin",
         "Luma Skin",
-        "shares a project with its outlet",
+        "one project with its outlet",
         Fate.COLLECTED,
         _LUMA,
     ),
     Client(
         "luma-outlet",
         "Luma Skin Outlet",
-        "shares a project with the shop",
+        "one project with the shop",
         Fate.COLLECTED,
         _LUMA,
     ),
     Client(
-        "kaufrausch",
-        "Kaufrausch Megastore",
-        "new, and so large that replies are cut",
+        "basar-megastore",
+        "Basar Megastore",
+        "so large that replies are cut",
         Fate.CUT_OFF,
-        EmulatedProject("kaufrausch", seed=17, sessions_per_day=1_500, pages=400),
+        EmulatedProject("basarmega9", seed=17, sessions_per_day=1_500, pages=400),
         days_known=2,
     ),
 )

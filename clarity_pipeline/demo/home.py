@@ -18,8 +18,12 @@ MARKER: Final = "MADE_BY_CLARITY_DEMO"
 
 
 def demo_directory(settings: Settings) -> Path:
-    """Where the demo lives, beside the user's own data."""
-    return settings.home.resolve() / "demo"
+    """Where the demo lives, beside the user's own data.
+
+    Somebody who has pointed CLARITY_HOME at a demo, to look at it, means that one.
+    """
+    home = settings.home.resolve()
+    return home if (home / MARKER).is_file() else home / "demo"
 
 
 def has_demo_data(directory: Path) -> bool:
@@ -72,8 +76,6 @@ def environment(directory: Path, *, api_url: str) -> Generator[Settings]:
     os.environ["CLARITY_HOME"] = str(directory)
     os.environ["CLARITY_API_URL"] = api_url
     os.environ["DAGSTER_HOME"] = str(directory / "dagster")
-    # Telemetry of `dg` itself; the instance's settings speak for Dagster's other processes only.
-    os.environ["DAGSTER_DISABLE_TELEMETRY"] = "1"
     try:
         yield load_settings()
     finally:

@@ -5,12 +5,14 @@ from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
 from shutil import copyfile
-from typing import Any
+from typing import Any, Final
 
 import dagster as dg
 
 from clarity_pipeline.domain.collection import TRIGGER_TAG
 from clarity_pipeline.domain.sync_jobs import Trigger
+
+_INTERRUPTED: Final = dg.DagsterExecutionInterruptedError.__name__
 
 INSTANCE_SETTINGS = Path(__file__).parents[2] / "dagster.yaml"
 
@@ -43,7 +45,8 @@ def run_daily_sync(
 ) -> FinishedRun:
     """Run `clarity_daily_sync` for one day in this process and wait for it, saying nothing.
 
-    Everything is in the run's event log; standard output and error belong to the caller.
+    Everything is in the run's event log; standard output and error belong to the caller. A Ctrl-C
+    fails the run and is raised again as KeyboardInterrupt, which Dagster would keep to itself.
     """
     with _quiet_instance(dagster_home) as instance:
         result = definitions.resolve_job_def("clarity_daily_sync").execute_in_process(
@@ -56,6 +59,8 @@ def run_daily_sync(
             tags={TRIGGER_TAG: trigger.value},
             raise_on_error=False,
         )
+        if _was_interrupted(result):
+            raise KeyboardInterrupt
         return FinishedRun(
             run_id=result.run_id, succeeded=result.success, error=_first_error(result)
         )
@@ -82,6 +87,14 @@ def _quiet_instance(dagster_home: Path) -> dg.DagsterInstance:
         config_yaml="{}",
     )
     return dg.DagsterInstance.from_ref(ref._replace(compute_logs_data=compute_logs))
+
+
+def _was_interrupted(result: dg.ExecuteInProcessResult) -> bool:
+    for event in result.all_events:
+        if event.event_type is dg.DagsterEventType.RUN_FAILURE:
+            error = event.job_failure_data.error
+            return error is not None and error.cls_name == _INTERRUPTED
+    return False
 
 
 def _first_error(result: dg.ExecuteInProcessResult) -> str | None:

@@ -1,0 +1,214 @@
+"""Connecting businesses, testing and pausing them, and how they stand."""
+
+from __future__ import annotations
+
+import stat
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from clarity_pipeline.export_api.emulator import emulator_token
+from clarity_pipeline_tests.cli.conftest import Desk
+
+
+def test_init_makes_database_key_and_dagster_home(desk: Desk) -> None:
+    ran = desk.succeed("init")
+    home = desk.directory / ".clarity"
+    assert (home / "clarity.db").is_file()
+    assert stat.S_IMODE((home / "secret.key").stat().st_mode) == 0o600
+    assert "telemetry" in (home / "dagster" / "dagster.yaml").read_text()
+    assert str(home / "secret.key") in ran.out
+
+
+def test_init_again_keeps_the_key(desk: Desk) -> None:
+    desk.succeed("init")
+    key = (desk.directory / ".clarity" / "secret.key").read_bytes()
+    assert desk.succeed("init", "--json").document["secret_key_made"] is False
+    assert (desk.directory / ".clarity" / "secret.key").read_bytes() == key
+
+
+def test_init_with_keys_of_the_environment_makes_no_key_file(desk: Desk) -> None:
+    key = desk.succeed("keys", "generate").out.strip()
+    desk.monkeypatch.setenv("CLARITY_SECRET_KEYS", key)
+    assert desk.succeed("init", "--json").document["secret_key_file"] is None
+    assert not (desk.directory / ".clarity" / "secret.key").exists()
+    assert key not in desk.succeed("init").out
+
+
+def test_the_dagster_home_of_the_environment_wins(desk: Desk) -> None:
+    desk.monkeypatch.setenv("DAGSTER_HOME", str(desk.directory / "elsewhere"))
+    desk.succeed("init")
+    assert (desk.directory / "elsewhere" / "dagster.yaml").is_file()
+    assert not (desk.directory / ".clarity" / "dagster").exists()
+
+
+def test_businesses_are_listed_with_their_connection(desk: Desk) -> None:
+    assert "no business yet" in desk.succeed("business", "list").out
+    desk.connect("acme")
+    desk.succeed("business", "add", "bolt", "--name", "Bolt & Söhne")
+    listed = desk.succeed("business", "list", "--json").document["businesses"]
+    assert [(each["business_id"], each["name"], each["project_id"]) for each in listed] == [
+        ("acme", "acme", "shopsmall2"),
+        ("bolt", "Bolt & Söhne", None),
+    ]
+    assert "Bolt & Söhne" in desk.succeed("business", "list").out
+
+
+def test_connecting_says_when_the_token_expires_and_spends_no_call(desk: Desk) -> None:
+    desk.succeed("init")
+    desk.succeed("business", "add", "acme")
+    expires_at = datetime(2031, 5, 6, 7, 8, tzinfo=UTC)
+    token = emulator_token("shopsmall2", expires_at=expires_at)
+    ran = desk.succeed("connect", "acme", "--project-id", "shopsmall2", stdin=token + "\n")
+    assert "2031-05-06 07:08 UTC" in ran.out
+    assert f"ending in {token[-4:]}," in ran.out
+    assert "no call was spent" in ran.out
+    assert desk.emulator.control.calls() == []
+
+
+def test_connecting_warns_of_a_token_that_expires_within_a_week(desk: Desk) -> None:
+    desk.succeed("init")
+    desk.succeed("business", "add", "acme")
+    token = emulator_token("shopsmall2", expires_at=datetime.now(UTC) + timedelta(days=3))
+    assert (
+        "renew it" in desk.succeed("connect", "acme", "--project-id", "shopsmall2", stdin=token).out
+    )
+    assert "the token expires" in desk.succeed("status", "acme").out
+
+
+def test_a_connection_as_json(desk: Desk) -> None:
+    desk.succeed("init")
+    desk.succeed("business", "add", "acme")
+    token = emulator_token("shopsmall2", expires_at=datetime(2031, 5, 6, tzinfo=UTC))
+    document = desk.succeed(
+        "connect", "acme", "--project-id", "shopsmall2", "--json", stdin=token
+    ).document
+    assert document["token_expires_at"] == "2031-05-06T00:00:00Z"
+    assert document["token_last4"] == token[-4:]
+
+
+def test_a_test_spends_one_call_and_says_how_many_are_left(desk: Desk) -> None:
+    desk.connect("acme")
+    ran = desk.succeed("test", "acme")
+    assert "Clarity accepts the token" in ran.out
+    # Its reply stands for one of the four calls that are kept for the schedule.
+    assert "spent 1 of 10 calls; 6 are left for today and 3 are kept" in ran.out
+    assert len(desk.emulator.control.calls()) == 1
+
+
+def test_a_test_of_a_revoked_token_ends_with_4(desk: Desk) -> None:
+    desk.connect("acme")
+    desk.emulator.control.revoke_token("shopsmall2")
+    ran = desk.run("test", "acme", "--json")
+    assert ran.code == 4
+    assert ran.document["succeeded"] is False
+    assert ran.document["result"] == "auth_failed"
+    assert desk.succeed("status", "acme", "--json").document["businesses"][0]["state"] == "failing"
+
+
+def test_a_test_without_quota_ends_with_3_and_judges_nothing(desk: Desk) -> None:
+    desk.connect("acme")
+    desk.emulator.control.set_quota_used("shopsmall2", used=10)
+    ran = desk.run("test", "acme")
+    assert ran.code == 3
+    assert "token could not be judged" in ran.out
+    [status] = desk.succeed("status", "acme", "--json").document["businesses"]
+    assert status["state"] == "rate_limited_today"
+    assert status["sync_enabled"] is True
+
+
+def test_a_test_is_refused_when_only_the_share_of_the_schedule_is_left(desk: Desk) -> None:
+    desk.connect("acme")
+    codes = [desk.run("test", "acme").code for _ in range(8)]
+    # One call is owed to the schedule less after the first test; three stay for it.
+    assert codes == [0, 0, 0, 0, 0, 0, 0, 3]
+    assert "kept for the daily sync" in desk.run("test", "acme").out
+    assert len(desk.emulator.control.calls()) == 7
+
+
+def test_a_test_of_an_unreachable_clarity_ends_with_1(desk: Desk) -> None:
+    desk.connect("acme")
+    desk.emulator.control.set_outage(on=True)
+    assert desk.run("test", "acme").code == 1
+
+
+def test_pausing_and_resuming(desk: Desk) -> None:
+    desk.connect("acme")
+    assert "is off" in desk.succeed("disable", "acme").out
+    assert "off already" in desk.succeed("disable", "acme").out
+    assert desk.succeed("status", "--json").document["businesses"][0]["state"] == "paused"
+    assert desk.succeed("enable", "acme", "--json").document == {
+        "business_id": "acme",
+        "sync_enabled": True,
+        "changed": True,
+    }
+
+
+def test_disconnecting_forgets_the_token_and_keeps_the_history(desk: Desk) -> None:
+    desk.connect("acme")
+    desk.succeed("sync")
+    desk.succeed("disconnect", "acme")
+    assert "was not connected" in desk.succeed("disconnect", "acme").out
+    [status] = desk.succeed("status", "--json").document["businesses"]
+    assert (status["state"], status["token_last4"]) == ("not_connected", None)
+    replayed = desk.succeed("replay", "--from", desk.day(0), "--to", desk.day(0), "--json")
+    assert replayed.document["days"][0]["slices"] == 4
+
+
+def test_a_fresh_connection_was_never_tested(desk: Desk) -> None:
+    desk.connect("acme")
+    [status] = desk.succeed("status", "acme", "--json").document["businesses"]
+    assert status["state"] == "never_tested"
+    assert status["yesterday"] == {"day": desk.day(0), "landed": 0, "due": 4}
+    assert status["last_job"] is None
+    assert status["quota"]["used"] == 0
+
+
+def test_status_of_everybody_is_one_table(desk: Desk) -> None:
+    desk.connect("acme")
+    desk.succeed("business", "add", "bolt")
+    desk.succeed("sync")
+    ran = desk.succeed("status")
+    assert "connected" in ran.out
+    assert "not connected" in ran.out
+    assert "4 of 10" in ran.out
+
+
+def test_quota_lists_the_calls_of_the_day(desk: Desk) -> None:
+    desk.connect("acme")
+    desk.succeed("test", "acme")
+    desk.succeed("sync")
+    document = desk.succeed("quota", "acme", "--json").document
+    assert (document["used"], document["kept_for_schedule"], document["free"]) == (4, 0, 6)
+    assert [(call["slot"], call["purpose"], call["outcome"]) for call in document["calls"]] == [
+        (1, "test", "landed"),
+        (2, "manual", "landed"),
+        (3, "manual", "landed"),
+        (4, "manual", "landed"),
+    ]
+    midnight = desk.yesterday + timedelta(days=2)
+    assert document["resets_at"] == f"{midnight}T00:00:00Z"
+    text = desk.succeed("quota", "acme").out
+    assert "4 of 10 calls used" in text
+    assert "URL + Campaign + Channel" in text
+
+
+def test_tokens_are_brought_under_the_newest_key(desk: Desk) -> None:
+    desk.connect("acme")
+    key_file = desk.directory / ".clarity" / "secret.key"
+    new = desk.succeed("keys", "generate").out.strip()
+    key_file.write_text(f"{new},{key_file.read_text().strip()}\n")
+    assert desk.succeed("keys", "rotate", "--json").document == {"tokens_reencrypted": 1}
+    key_file.write_text(f"{new}\n")
+    desk.succeed("test", "acme")
+
+
+@pytest.mark.parametrize("name", ["Evil \x1b[31mInc", "[red]Inc[/red]", "\x07Bell"])
+def test_a_name_cannot_command_the_terminal(desk: Desk, name: str) -> None:
+    desk.succeed("init")
+    desk.succeed("business", "add", "evil", "--name", name)
+    out = desk.succeed("business", "list").out
+    assert "\x1b" not in out
+    assert "\x07" not in out
+    assert "Inc" in out or "Bell" in out
+    assert ("[red]" in name) == ("[red]" in out)

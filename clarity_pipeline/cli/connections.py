@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from enum import StrEnum
 from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
@@ -34,7 +35,7 @@ STATE_TONES: Final = {
 
 
 def register(app: typer.Typer) -> None:
-    for command in (connect, probe, enable, disable, disconnect, status, quota):
+    for command in (connect, probe, enable, disable, overview, disconnect, status, quota):
         app.command("test" if command is probe else None)(command)
 
 
@@ -133,6 +134,32 @@ def enable(business_id: BusinessId, *, as_json: AsJson = False) -> None:
 def disable(business_id: BusinessId, *, as_json: AsJson = False) -> None:
     """Pause a business's daily sync; rules then see no values for it."""
     _switch(business_id, enabled=False, as_json=as_json)
+
+
+class OverviewChoice(StrEnum):
+    """A business's own choice about the fifth call; `default` follows CLARITY_OVERVIEW."""
+
+    ON = "on"
+    OFF = "off"
+    DEFAULT = "default"
+
+
+def overview(
+    business_id: BusinessId,
+    choice: Annotated[OverviewChoice, typer.Argument(help="`default` follows CLARITY_OVERVIEW.")],
+    *,
+    as_json: AsJson = False,
+) -> None:
+    """Make the fifth call for a business, or not: true totals of its project each day."""
+    from clarity_pipeline.store.connections import set_overview
+
+    wanted = {OverviewChoice.ON: True, OverviewChoice.OFF: False}.get(choice)
+    with open_session() as session:
+        set_overview(session.database, business_id=business_id, overview=wanted, now=utc_now())
+    if as_json:
+        print_json({"business_id": business_id, "overview": wanted})
+    else:
+        say(f"The overview of {business_id} is {choice.value}; it takes one of 10 calls a day.")
 
 
 def disconnect(business_id: BusinessId, *, as_json: AsJson = False) -> None:

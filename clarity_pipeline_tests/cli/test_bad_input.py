@@ -51,6 +51,8 @@ def assert_refused(ran: Ran, *, exit_code: int, code: str, saying: str) -> None:
         (["connect", "acme", "--project-id", "no!"], "invalid_project_id", "6 to 20"),
         (["test", "bare"], "not_connected", "clarity connect bare"),
         (["enable", "bare"], "not_connected", "clarity connect bare"),
+        (["overview", "bare", "on"], "not_connected", "clarity connect bare"),
+        (["overview", "nobody", "on"], "unknown_business", "'nobody'"),
         (["quota", "bare"], "not_connected", "clarity connect bare"),
         (["sync", "--business", "bare"], "not_connected", "clarity connect bare"),
         (["sync", "--business", "paused"], "sync_disabled", "clarity enable paused"),

@@ -144,6 +144,18 @@ def test_pausing_and_resuming(desk: Desk) -> None:
     }
 
 
+def test_a_business_can_have_the_fifth_call_while_the_others_have_not(desk: Desk) -> None:
+    desk.connect("acme")
+    assert desk.succeed("overview", "acme", "on", "--json").document == {
+        "business_id": "acme",
+        "overview": True,
+    }
+    desk.succeed("sync")
+    assert len(desk.emulator.control.calls()) == 5
+    assert "is default" in desk.succeed("overview", "acme", "default").out
+    assert desk.succeed("status", "--json").document["businesses"][0]["overview"] is None
+
+
 def test_disconnecting_forgets_the_token_and_keeps_the_history(desk: Desk) -> None:
     desk.connect("acme")
     desk.succeed("sync")

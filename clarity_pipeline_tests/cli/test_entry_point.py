@@ -29,6 +29,7 @@ COMMANDS: tuple[list[str], ...] = (
     ["test"],
     ["enable"],
     ["disable"],
+    ["overview"],
     ["disconnect"],
     ["status"],
     ["quota"],

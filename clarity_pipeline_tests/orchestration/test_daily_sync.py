@@ -136,6 +136,7 @@ def test_when_every_business_fails_the_run_fails_and_says_why(agency: Agency) ->
     assert not run.succeeded
     assert run.error is not None
     assert "expired: auth_failed" in run.error
+    assert "run the whole partition again" in run.error
 
 
 def test_a_429_pins_the_day_leaves_the_config_enabled_and_is_not_retried(agency: Agency) -> None:

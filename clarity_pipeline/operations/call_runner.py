@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
+import warnings
 from collections.abc import Coroutine, Iterable, Sequence
 from concurrent.futures import Future
 from contextlib import AsyncExitStack
@@ -74,8 +75,11 @@ class CallRunner:
 
     async def _shut_down(self) -> None:
         unfinished = [task for task in asyncio.all_tasks() if task is not asyncio.current_task()]
-        for task in unfinished:
-            task.cancel()
-        await asyncio.gather(*unfinished, return_exceptions=True)
+        with warnings.catch_warnings():
+            # A connection that is given up while it is being made leaves such a coroutine behind.
+            warnings.filterwarnings("ignore", "coroutine .* was never awaited", RuntimeWarning)
+            for task in unfinished:
+                task.cancel()
+            await asyncio.gather(*unfinished, return_exceptions=True)
         await self._client.aclose()
         await asyncio.get_running_loop().shutdown_default_executor()

@@ -16,6 +16,7 @@ from clarity_pipeline.domain.errors import (
     ConnectionBroken,
     DimensionIgnored,
     ExportError,
+    NoLongerCollectable,
     QuotaRefused,
     RateLimited,
     ReplyTimedOut,
@@ -142,6 +143,7 @@ def plan_business_day(
     settled: list[ComboOutcome] = []
     for combo in combos_of_a_day(overview=overview):
         name = combo.dimension_set
+        call = PlannedCall(business_id, project_id, day, combo, purpose)
         if name in accepted:
             settled.append(ComboOutcome(business_id, name, ComboStatus.ALREADY_LANDED))
         elif name in refused:
@@ -156,20 +158,9 @@ def plan_business_day(
                 )
             )
         elif not is_collectable(day, now=now):
-            settled.append(
-                ComboOutcome(
-                    business_id,
-                    name,
-                    ComboStatus.GAP,
-                    error_code="gap",
-                    message=(
-                        f"{day} was not fetched on the day after it, and Clarity no longer "
-                        "answers for it."
-                    ),
-                )
-            )
+            settled.append(outcome_of_error(call, NoLongerCollectable(day), calls=0))
         else:
-            to_fetch.append(PlannedCall(business_id, project_id, day, combo, purpose))
+            to_fetch.append(call)
     return BusinessPlan(business_id, tuple(to_fetch), tuple(settled))
 
 
@@ -230,6 +221,8 @@ def outcome_of_error(call: PlannedCall, error: ClarityError, *, calls: int) -> C
             status = ComboStatus.RATE_LIMITED
         case QuotaRefused():
             status = ComboStatus.QUOTA_REFUSED
+        case NoLongerCollectable():
+            status = ComboStatus.GAP
         case RequestRejected() | DimensionIgnored() | ReplyUnreadable():
             status = ComboStatus.REFUSED
         case ExportError():

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from datetime import UTC, date, datetime, time, timedelta
 
-from clarity_pipeline.domain.errors import InvalidDay
+from clarity_pipeline.domain.errors import InvalidDay, NoLongerCollectable
 
 
 def day_collected_at(now: datetime) -> date:
@@ -19,6 +19,15 @@ def day_collected_at(now: datetime) -> date:
 def is_collectable(day: date, *, now: datetime) -> bool:
     """Whether a call made now would be stored under this day."""
     return day == day_collected_at(now)
+
+
+def check_is_collectable(day: date, *, now: datetime) -> None:
+    """Raises NoLongerCollectable where a call made now would be about another day.
+
+    Asked again just before every call: a run that was planned before midnight may still be at it.
+    """
+    if not is_collectable(day, now=now):
+        raise NoLongerCollectable(day)
 
 
 def parse_day(text: str) -> date:

@@ -7,6 +7,7 @@ ClarityError                      one sentence: what happened, what to do   exit
 │   ├── InvalidProjectId          not 6-20 letters and digits
 │   ├── InvalidToken              not a Clarity JWT, or one that has already expired
 │   ├── InvalidDay                no date, a future one, or one before the business was connected
+│   ├── NoLongerCollectable       Clarity's answer would be about another day by now
 │   ├── InvalidRequest            a call the Export API would not understand; nothing was sent
 │   ├── NotConnected              the business has no project and token
 │   └── SyncDisabled              paused, or disabled after an authentication failure
@@ -39,7 +40,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, ClassVar
 
 if TYPE_CHECKING:
-    from datetime import datetime
+    from datetime import date, datetime
 
 
 class ClarityError(Exception):
@@ -81,6 +82,16 @@ class InvalidToken(InputError):
 
 class InvalidDay(InputError):
     code = "invalid_day"
+
+
+class NoLongerCollectable(InputError):
+    code = "gap"
+
+    def __init__(self, day: date) -> None:
+        super().__init__(
+            f"{day} was not fetched on the day after it, and Clarity no longer answers for it."
+        )
+        self.day = day
 
 
 class InvalidRequest(InputError):

@@ -19,6 +19,7 @@ from clarity_pipeline.domain.collection import (
     outcome_of_error,
     verdict_of,
 )
+from clarity_pipeline.domain.days import check_is_collectable
 from clarity_pipeline.domain.errors import (
     AuthenticationFailed,
     ClarityError,
@@ -79,6 +80,7 @@ class GuardedCaller:
             if attempt > 1:
                 await asyncio.sleep(self.retry_after_seconds)
             try:
+                check_is_collectable(call.day, now=self.clock())
                 token = await self._token(call)
                 reservation = await self._reserve(call, first_attempt=attempt == 1)
             except ClarityError as refusal:

@@ -34,6 +34,7 @@ from clarity_pipeline.domain.errors import (
     DatabaseBusy,
     DimensionIgnored,
     ExportError,
+    NoLongerCollectable,
     QuotaRefused,
     RateLimited,
     ReplyTimedOut,
@@ -177,11 +178,12 @@ def test_each_class_of_error_has_one_consequence(
     [
         (QuotaRefused("x", resets_at=TOO_LATE), ComboStatus.QUOTA_REFUSED),
         (DatabaseBusy("x"), ComboStatus.OWN_FAULT),
+        (NoLongerCollectable(DAY), ComboStatus.GAP),
     ],
 )
 def test_what_never_reached_clarity_is_told_apart(error: ClarityError, status: ComboStatus) -> None:
     outcome = outcome_of_error(call(), error, calls=0)
-    assert (outcome.status, outcome.calls, outcome.message) == (status, 0, "x")
+    assert (outcome.status, outcome.calls, outcome.message) == (status, 0, str(error))
 
 
 def outcomes(*statuses: ComboStatus) -> list[ComboOutcome]:

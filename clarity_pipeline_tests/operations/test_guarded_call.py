@@ -178,3 +178,12 @@ def test_a_call_that_crosses_midnight_is_counted_on_the_day_it_was_reserved(
     agency.move_to(datetime(2026, 11, 2, 23, 59, 59, tzinfo=UTC))
     make(caller_of(agency), planned(agency))
     assert [slot.slot for slot in ledger(agency)] == [1]
+
+
+def test_a_call_that_was_planned_before_midnight_is_not_made_after_it(agency: Agency) -> None:
+    """Its answer would be about the next day, and would be stored under this one."""
+    agency.connect("acme")
+    agency.move_to(datetime(2026, 11, 3, 0, 0, 1, tzinfo=UTC))
+    (outcome,) = make(caller_of(agency), planned(agency))
+    assert (outcome.status, outcome.calls) == (ComboStatus.GAP, 0)
+    assert agency.calls() == []

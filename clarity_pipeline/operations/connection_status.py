@@ -19,6 +19,7 @@ from clarity_pipeline.domain.days import day_collected_at
 from clarity_pipeline.domain.dimensions import combos_of_a_day
 from clarity_pipeline.domain.quota import QuotaState, utc_day_of
 from clarity_pipeline.domain.sync_jobs import Trigger
+from clarity_pipeline.operations.collect_day import wants_overview
 from clarity_pipeline.store import connections, exports, quota_ledger, sync_jobs
 from clarity_pipeline.store.connections import ConnectionRecord
 from clarity_pipeline.store.database import Database
@@ -97,8 +98,7 @@ def _status(
     last_job: SyncJob | None,
     quota: QuotaState | None,
 ) -> ConnectionStatus:
-    overview = overview_default if record.overview is None else record.overview
-    due = len(combos_of_a_day(overview=overview))
+    due = len(combos_of_a_day(overview=wants_overview(record, overview_default)))
     midnight = datetime.combine(utc_day_of(now), time.min, tzinfo=UTC)
     facts = ConnectionFacts(
         is_connected=record.is_connected,

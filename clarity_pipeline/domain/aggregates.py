@@ -300,21 +300,29 @@ def _sums_by_group(
     frame: pd.DataFrame, group: NDArray[np.int64], group_count: int
 ) -> list[DailySums]:
     """DailySums of the rows of every group 0 .. group_count - 1."""
-    sessions = frame["sessions"].fillna(0)
-    depth, engagement = frame["scroll_depth"], frame["engagement_time_ms"]
-    page_views = estimated_page_views(frame["sessions"], frame["pages_per_session"])
-    counts = {name: frame[name] for name in _COUNTED}
-    counts |= {name: sessions.where(frame[of].notna(), 0) for name, of in _RATES.items()}
-    counts["engagement_sessions"] = sessions.where(engagement.notna(), 0)
-    # By level: grouping by an array first formats all of it for a message nobody sees.
-    summed = pd.DataFrame(counts).set_axis(group, axis=0).groupby(level=0).sum(min_count=1)
-    columns: dict[str, list[Any]] = {
-        name: [None if count is pd.NA else count for count in summed[name].tolist()]
-        for name in counts
+    # Arrays, not a groupby of nullable columns: half the time, and as exact.
+    sessions = _integers(frame["sessions"])
+    known = {
+        name: frame[name].notna().to_numpy()
+        for name in (*_COUNTED, "scroll_depth", "engagement_time_ms")
     }
-    columns["scroll_depth_sum"] = _add_up(_floats(depth) * page_views, group, group_count)
-    columns["scroll_depth_page_views"] = _add_up(page_views * depth.notna(), group, group_count)
-    milliseconds = _add_up(_floats(engagement) * _floats(sessions), group, group_count)
+    columns: dict[str, list[Any]] = {}
+    for name in _COUNTED:
+        totals = _count_up(_integers(frame[name]), group, group_count)
+        is_known = np.bincount(group, known[name], minlength=group_count) > 0
+        columns[name] = [
+            total if in_any_row else None
+            for total, in_any_row in zip(totals, is_known.tolist(), strict=True)
+        ]
+    for name, of in {**_RATES, "engagement_sessions": "engagement_time_ms"}.items():
+        columns[name] = _count_up(np.where(known[of], sessions, 0), group, group_count)
+    depth, engagement = _floats(frame["scroll_depth"]), _floats(frame["engagement_time_ms"])
+    weight = sessions.astype(np.float64)
+    page_views = estimated_page_views(weight, _floats(frame["pages_per_session"]))
+    page_views_with_depth = page_views * known["scroll_depth"]
+    columns["scroll_depth_sum"] = _add_up(depth * page_views, group, group_count)
+    columns["scroll_depth_page_views"] = _add_up(page_views_with_depth, group, group_count)
+    milliseconds = _add_up(engagement * weight, group, group_count)
     columns["engagement_time_ms_sum"] = [min(int(total), _INT64_MAX) for total in milliseconds]
     return [
         DailySums(**dict(zip(columns, values, strict=True)))
@@ -322,8 +330,18 @@ def _sums_by_group(
     ]
 
 
+def _integers(values: pd.Series[Any]) -> NDArray[np.int64]:
+    return values.fillna(0).to_numpy(dtype=np.int64)
+
+
 def _floats(values: pd.Series[Any]) -> NDArray[np.float64]:
     return values.fillna(0).to_numpy(dtype=np.float64)
+
+
+def _count_up(values: NDArray[np.int64], group: NDArray[np.int64], group_count: int) -> list[int]:
+    totals = np.zeros(group_count, dtype=np.int64)
+    np.add.at(totals, group, values)
+    return totals.tolist()
 
 
 def _add_up(values: NDArray[np.float64], group: NDArray[np.int64], group_count: int) -> list[float]:

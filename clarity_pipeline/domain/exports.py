@@ -5,14 +5,17 @@ Parsing happens here, after landing, and never changes the bytes.
 
 from __future__ import annotations
 
+import gc
 import hashlib
 import json
+import threading
 from collections import deque
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import date, datetime, timedelta
 from enum import StrEnum
+from functools import cached_property
 from operator import itemgetter
 from typing import Any, Final, cast
 
@@ -52,7 +55,7 @@ class ExportRequest:
         return query
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Export:
     """What came back, byte for byte. `requested_at` and `received_at` are UTC."""
 
@@ -71,7 +74,7 @@ class Export:
     def window_end(self) -> datetime:
         return self.requested_at
 
-    @property
+    @cached_property  # a millisecond per reply, and asked for twice on either side of landing
     def sha256(self) -> str:
         return hashlib.sha256(self.body).hexdigest()
 
@@ -154,9 +157,39 @@ def summarise(request: ExportRequest, blocks: Sequence[Block]) -> ReplySummary:
     )
 
 
+class _CollectorPause:
+    """Switches the cyclic garbage collector off until the last thread inside has left.
+
+    Parsing makes millions of containers and not one cycle; looking for cycles among them takes 13%
+    of a rebuild. Reference counting frees them all the same.
+    """
+
+    def __init__(self) -> None:
+        self._lock: Final = threading.Lock()
+        self._inside = 0
+        self._was_enabled = False
+
+    def __enter__(self) -> None:
+        with self._lock:
+            if self._inside == 0:
+                self._was_enabled = gc.isenabled()
+                gc.disable()
+            self._inside += 1
+
+    def __exit__(self, *_: object) -> None:
+        with self._lock:
+            self._inside -= 1
+            if self._inside == 0 and self._was_enabled:
+                gc.enable()
+
+
+no_cyclic_garbage_collection: Final = _CollectorPause()
+
+
 def verify(export: Export) -> ReplySummary:
     """Judge a 200 reply as a whole. Raises ReplyUnreadable or DimensionIgnored."""
-    return summarise(export.request, parse_blocks(export.body))
+    with no_cyclic_garbage_collection:
+        return summarise(export.request, parse_blocks(export.body))
 
 
 def verify_reply(export: Export) -> ReplySummary:

@@ -9,10 +9,12 @@ from __future__ import annotations
 import json
 import math
 import re
+from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import date, datetime
-from itertools import chain
+from itertools import chain, count
 from operator import itemgetter
 from typing import Any, Final, cast
 
@@ -59,12 +61,6 @@ MAX_RATIO: Final = 1e12
 _MILLISECONDS_PER_SECOND: Final = 1000
 _REPLACEMENT: Final = "\N{REPLACEMENT CHARACTER}"
 
-_SUMMED: Final = [
-    "sessions",
-    "bot_sessions",
-    *CLICK_BLOCK_COLUMNS.values(),
-]
-
 _COUNT_TEXT = re.compile(r"\s*0*([0-9]{1,16})(?:\.0*)?\s*", re.ASCII)
 _RATIO_TEXT = re.compile(r"\s*[0-9]{1,40}(?:\.[0-9]{0,40})?(?:[eE][-+]?[0-9]{1,3})?\s*", re.ASCII)
 _NOT_STORABLE = re.compile("[\x00\ud800-\udfff]")
@@ -74,6 +70,7 @@ _Floats = NDArray[np.float64]
 _Bools = NDArray[np.bool_]
 _RowsByBlock = Mapping[str, Sequence[Mapping[str, Any]]]
 _Payload = dict[str, list[Mapping[str, Any]]]
+_Key = tuple[str | None, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,7 +134,7 @@ def normalise_export(landed: LandedExport) -> NormalisedSlice:
     tuples = _index_tuples(combo, rows_of)
     readings = _Readings(tuples=tuples, rows_of=rows_of)
     metrics = _merge(_metrics_of_tuples(readings), tuples)
-    frame = _frame(combo, tuples, metrics, _payloads(tuples, rows_of))
+    frame = _frame(tuples, metrics, _payloads(tuples, rows_of))
     return NormalisedSlice(
         business_id=landed.business_id,
         day=landed.day,
@@ -161,14 +158,12 @@ def normalise_export(landed: LandedExport) -> NormalisedSlice:
     )
 
 
-def estimated_page_views(sessions: pd.Series[Any], pages_per_session: pd.Series[Any]) -> _Floats:
-    """Page views of each row, the weight of its scroll depth (FACTS section 5); 0 if unknown.
+def estimated_page_views(sessions: _Floats, pages_per_session: _Floats) -> _Floats:
+    """Page views of each row, the weight of its scroll depth (FACTS section 5); unknown is 0.
 
     Sessions without a usable number of pages count as one page view each: they did scroll.
     """
-    known_sessions = sessions.fillna(0).to_numpy(dtype=np.float64)
-    pages = pages_per_session.fillna(0).to_numpy(dtype=np.float64)
-    return known_sessions * np.where(pages > 0, pages, 1.0)
+    return sessions * np.where(pages_per_session > 0, pages_per_session, 1.0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -182,13 +177,18 @@ class _Tuples:
 
     of_block: Mapping[str, _Ints]
     row_of_tuple: _Ints
+    hashes: Sequence[str]
+    """`dimension_hash` of each stored row, in order."""
     texts: Mapping[Dimension, Sequence[str | None]]
     """Stored value of each dimension, by stored row."""
-    row_count: int
 
     @property
     def count(self) -> int:
         return len(self.row_of_tuple)
+
+    @property
+    def row_count(self) -> int:
+        return len(self.hashes)
 
 
 def _rows_by_block(blocks: Sequence[Block]) -> _RowsByBlock:
@@ -200,73 +200,82 @@ def _rows_by_block(blocks: Sequence[Block]) -> _RowsByBlock:
 
 
 def _index_tuples(combo: DimensionCombo, rows_of: _RowsByBlock) -> _Tuples:
-    rows = list(chain.from_iterable(rows_of.values()))
-    raw_code = np.zeros(len(rows), dtype=np.int64)
-    stored_code = np.zeros(len(rows), dtype=np.int64)
-    text_of_raw_row: dict[Dimension, tuple[list[str | None], _Ints]] = {}
-    for dimension in combo.dimensions:
-        text_id, texts = _factorise(_texts(map(itemgetter(dimension.row_key), rows)))
-        stored_id_of_text, stored_texts = _factorise([_stored(dimension, text) for text in texts])
-        stored_id = stored_id_of_text[text_id]
-        raw_code = raw_code * len(texts) + text_id
-        stored_code = stored_code * len(stored_texts) + stored_id
-        text_of_raw_row[dimension] = (stored_texts, stored_id)
-    tuple_id = _number_tuples(rows_of, raw_code)
-    row_id, codes = pd.factorize(stored_code)
-    row_of_tuple = np.zeros(tuple_id.max(initial=-1) + 1, dtype=np.int64)
-    row_of_tuple[tuple_id] = row_id
-    a_raw_row = np.zeros(len(codes), dtype=np.int64)
-    a_raw_row[row_id] = np.arange(len(rows))
-    of_block: dict[str, _Ints] = {}
-    start = 0
-    for block, block_rows in rows_of.items():
-        of_block[block] = tuple_id[start : start + len(block_rows)]
-        start += len(block_rows)
-    if not combo.dimensions and rows_of and not rows:
-        # The overview is about the project even where its blocks are empty.
-        row_of_tuple = np.zeros(1, dtype=np.int64)
+    raw_rows = list(chain.from_iterable(rows_of.values()))
+    code_of_raw_row, raw_keys = _number_raw_keys(combo, raw_rows)
+    if not combo.dimensions and rows_of and not raw_rows:
+        raw_keys = [()]  # The overview is about the project even where its blocks are empty.
+    row_of_code, stored_keys = _number(_stored_keys(combo, raw_keys))
+    hashes = dimension_hashes(combo.dimension_set, combo.dimensions, stored_keys)
+    by_hash = sorted(range(len(hashes)), key=hashes.__getitem__)
+    rank = np.empty(len(hashes), dtype=np.int64)
+    rank[by_hash] = np.arange(len(hashes))
+    row_of_code = rank[row_of_code]
+    tuple_of_raw_row, code_of_tuple = _number_tuples(rows_of, code_of_raw_row, len(raw_keys))
+    ends = np.cumsum([len(rows) for rows in rows_of.values()])
+    columns = zip(*map(stored_keys.__getitem__, by_hash), strict=True)
     return _Tuples(
-        of_block=of_block,
-        row_of_tuple=row_of_tuple,
-        texts={
-            dimension: [texts[int(i)] for i in stored_id[a_raw_row]]
-            for dimension, (texts, stored_id) in text_of_raw_row.items()
-        },
-        row_count=int(row_of_tuple.max(initial=-1)) + 1,
+        of_block=dict(zip(rows_of, np.split(tuple_of_raw_row, ends[:-1]), strict=True))
+        if rows_of
+        else {},
+        row_of_tuple=row_of_code[code_of_tuple],
+        hashes=[hashes[i] for i in by_hash],
+        texts=dict(zip(combo.dimensions, columns, strict=True)) if hashes else {},
     )
 
 
-def _number_tuples(rows_of: _RowsByBlock, raw_code: _Ints) -> _Ints:
-    """Number the tuples, and the repetitions of a tuple inside one of the nine tuple blocks.
+def _number_tuples(
+    rows_of: _RowsByBlock, code_of_raw_row: _Ints, code_count: int
+) -> tuple[_Ints, _Ints]:
+    """The tuple of each raw row, and the code of each tuple.
 
-    Breakdown and unknown blocks may repeat a tuple at will: nothing is read from them.
+    They differ only where one of the nine tuple blocks repeats a code. Breakdown and unknown
+    blocks may repeat one at will: nothing is read from them.
     """
-    tuple_id, codes = pd.factorize(raw_code)
     block_id = np.repeat(np.arange(len(rows_of)), [len(rows) for rows in rows_of.values()])
-    place = block_id * len(codes) + tuple_id
+    place = block_id * code_count + code_of_raw_row
     if pd.Index(place).is_unique:
-        return tuple_id
+        return code_of_raw_row, np.arange(code_count)
     repetition = pd.Series(0, index=place).groupby(level=0).cumcount().to_numpy(copy=True)
     is_tuple_block = np.array([name in TUPLE_BLOCKS for name in rows_of])
     repetition[~is_tuple_block[block_id]] = 0
-    return pd.factorize(repetition * len(codes) + tuple_id)[0]
+    tuple_of_raw_row, tuples = pd.factorize(repetition * code_count + code_of_raw_row)
+    return tuple_of_raw_row, tuples % code_count
 
 
-def _texts(values: Iterable[Any]) -> list[str | None]:
-    texts = list(values)
-    if set(map(type, texts)) <= {str, type(None)}:
-        return texts
-    return [
-        text if text is None or isinstance(text, str) else _json_text(text)
-        for text in cast("list[object]", texts)
-    ]
+def _number_raw_keys(
+    combo: DimensionCombo, rows: Sequence[Mapping[str, Any]]
+) -> tuple[_Ints, list[_Key]]:
+    """The code of each raw row's dimension values, and the distinct ones as text or None."""
+    if not combo.dimensions:
+        return _number([()] * len(rows))
+    columns = (map(itemgetter(dimension.row_key), rows) for dimension in combo.dimensions)
+    keys: list[tuple[Any, ...]] = list(zip(*columns, strict=True))
+    with suppress(TypeError):  # a list or an object cannot be looked up
+        codes, distinct = _number(keys)
+        # Nothing but text equals text: what holds for the distinct ones holds for all.
+        if set(map(type, chain.from_iterable(distinct))) <= {str, type(None)}:
+            return codes, distinct
+    return _number([tuple(map(_text, key)) for key in keys])
 
 
-def _factorise(texts: Sequence[str | None]) -> tuple[_Ints, list[str | None]]:
-    """Positions in the list of distinct texts, None among them."""
-    distinct = list(dict.fromkeys(texts))
-    position = {text: i for i, text in enumerate(distinct)}
-    return np.fromiter(map(position.__getitem__, texts), np.int64, len(texts)), distinct
+def _stored_keys(combo: DimensionCombo, raw_keys: Sequence[_Key]) -> Sequence[_Key]:
+    if not combo.dimensions or not raw_keys:
+        return raw_keys
+    columns: list[Iterable[str | None]] = []
+    for dimension, texts in zip(combo.dimensions, zip(*raw_keys, strict=True), strict=True):
+        stored = {text: _stored(dimension, text) for text in set(texts)}
+        columns.append(map(stored.__getitem__, texts))
+    return list(zip(*columns, strict=True))
+
+
+def _text(value: object) -> str | None:
+    return value if value is None or isinstance(value, str) else _json_text(value)
+
+
+def _number(keys: Sequence[_Key]) -> tuple[_Ints, list[_Key]]:
+    """Number keys by first appearance: the number of each, and the distinct ones."""
+    numbers = defaultdict[_Key, int](count().__next__)
+    return np.fromiter(map(numbers.__getitem__, keys), np.int64, len(keys)), list(numbers)
 
 
 def _stored(dimension: Dimension, text: str | None) -> str | None:
@@ -285,6 +294,24 @@ def _storable(text: str) -> str:
     return text if text.isascii() and "\0" not in text else _NOT_STORABLE.sub(_REPLACEMENT, text)
 
 
+@dataclass(frozen=True, slots=True)
+class _Column:
+    """Numbers, 0 where `known` is False. Lighter than a Series of pandas, which aligns indexes
+    at every step: with those, merging and framing took a third of a normalisation."""
+
+    values: NDArray[Any]
+    known: _Bools
+
+    def at(self, positions: _Ints) -> _Column:
+        return _Column(self.values[positions], self.known[positions])
+
+    def nullable(self) -> pd.api.extensions.ExtensionArray:
+        """As Int64 or Float64 of pandas."""
+        if self.values.dtype == np.int64:
+            return pd.arrays.IntegerArray(self.values, ~self.known)
+        return pd.arrays.FloatingArray(self.values, ~self.known)
+
+
 @dataclass(slots=True)
 class _Readings:
     """Numbers by tuple, out of the fields of the tuple blocks; counts what cannot be read."""
@@ -293,15 +320,14 @@ class _Readings:
     rows_of: _RowsByBlock
     unreadable_values: int = 0
 
-    def counts(self, block: str, field: str, *, unit: int = 1) -> pd.Series[Any]:
-        """Int64 by tuple, times `unit`; NULL where block, tuple, field or value is missing."""
+    def counts(self, block: str, field: str, *, unit: int = 1) -> _Column:
+        """Integers by tuple, times `unit`; NULL where block, tuple, field or value is missing."""
         values, known = self._by_tuple(block, field, np.int64, _read_counts, _read_count)
-        return pd.Series(pd.arrays.IntegerArray(values * unit, ~known))
+        return _Column(values * unit, known)
 
-    def ratios(self, block: str, field: str) -> pd.Series[Any]:
-        """Float64 by tuple; NULL as for counts."""
-        values, known = self._by_tuple(block, field, np.float64, _read_ratios, _read_ratio)
-        return pd.Series(pd.arrays.FloatingArray(values, ~known))
+    def ratios(self, block: str, field: str) -> _Column:
+        """Floats by tuple; NULL as for counts."""
+        return _Column(*self._by_tuple(block, field, np.float64, _read_ratios, _read_ratio))
 
     def _by_tuple(
         self,
@@ -393,15 +419,15 @@ def _read_ratio(value: object) -> float | None:
     return None
 
 
-def _metrics_of_tuples(readings: _Readings) -> pd.DataFrame:
+def _metrics_of_tuples(readings: _Readings) -> dict[str, _Column]:
     """METRIC_COLUMNS by raw tuple."""
     in_traffic = readings.counts("Traffic", "totalSessionCount")
-    in_click_blocks = pd.concat(
-        [readings.counts(block, "sessionsCount") for block in CLICK_BLOCK_COLUMNS], axis=1
-    ).max(axis=1)
-    columns: dict[str, pd.Series[Any]] = {
+    in_click_blocks = [readings.counts(block, "sessionsCount") for block in CLICK_BLOCK_COLUMNS]
+    in_any = np.logical_or.reduce([column.known for column in in_click_blocks])
+    most = np.maximum.reduce([column.values for column in in_click_blocks])
+    return {
         # The six click blocks repeat it; Traffic's differs a little (FACTS section 3).
-        "sessions": in_click_blocks.fillna(in_traffic),
+        "sessions": _Column(np.where(in_any, most, in_traffic.values), in_any | in_traffic.known),
         "bot_sessions": readings.counts("Traffic", "totalBotSessionCount"),
         "distinct_users": readings.counts("Traffic", "distinctUserCount"),
         "pages_per_session": readings.ratios("Traffic", "pagesPerSessionPercentage"),
@@ -412,38 +438,44 @@ def _metrics_of_tuples(readings: _Readings) -> pd.DataFrame:
     } | {
         column: readings.counts(block, "subTotal") for block, column in CLICK_BLOCK_COLUMNS.items()
     }
-    return pd.DataFrame(columns)[list(METRIC_COLUMNS)]
 
 
-def _merge(of_tuples: pd.DataFrame, tuples: _Tuples) -> pd.DataFrame:
+def _merge(of_tuples: Mapping[str, _Column], tuples: _Tuples) -> dict[str, _Column]:
     """METRIC_COLUMNS by stored row; a row of one tuple keeps that tuple's exact values."""
+    by_row = np.argsort(tuples.row_of_tuple, kind="stable")
+    sorted_columns = {name: column.at(by_row) for name, column in of_tuples.items()}
     if tuples.count == tuples.row_count:
-        return of_tuples  # both are numbered by first appearance
-    row = tuples.row_of_tuple
-    by_row = of_tuples.set_axis(row, axis=0).groupby(level=0)
-    sessions = of_tuples["sessions"].fillna(0).to_numpy(dtype=np.float64)
-    page_views = estimated_page_views(of_tuples["sessions"], of_tuples["pages_per_session"])
-    merged = by_row[_SUMMED].sum(min_count=1)
-    # Users cannot be added: the largest number is a lower bound.
-    merged["distinct_users"] = by_row["distinct_users"].max()
-    for column, weights in (
-        ("pages_per_session", sessions),
-        ("scroll_depth", page_views),
-        ("engagement_time_ms", sessions),
-    ):
-        merged[column] = _weighted_mean(of_tuples[column], weights, row)
-    return merged[list(METRIC_COLUMNS)]
+        return sorted_columns
+    row = tuples.row_of_tuple[by_row]
+    first = np.searchsorted(row, np.arange(tuples.row_count))
+    sessions = sorted_columns["sessions"].values.astype(np.float64)
+    page_views = estimated_page_views(sessions, sorted_columns["pages_per_session"].values)
+    weights = {
+        "pages_per_session": sessions,
+        "scroll_depth": page_views,
+        "engagement_time_ms": sessions,
+    }
+    merged: dict[str, _Column] = {}
+    for name, column in sorted_columns.items():
+        if name in weights:
+            merged[name] = _weighted_mean(column, weights[name], row, tuples.row_count)
+            continue
+        # Users cannot be added: the largest number is a lower bound.
+        combine = np.maximum if name == "distinct_users" else np.add
+        merged[name] = _Column(
+            combine.reduceat(column.values, first), np.logical_or.reduceat(column.known, first)
+        )
+    return merged
 
 
-def _weighted_mean(values: pd.Series[Any], weights: _Floats, row: _Ints) -> pd.Series[Any]:
+def _weighted_mean(column: _Column, weights: _Floats, row: _Ints, row_count: int) -> _Column:
     """Mean by row over the tuples that have a value; whole numbers are rounded half to even, once.
 
     Values that are all equal are the mean whatever they weigh. Different values of which none
     has a weight give NULL: a plain mean would count an empty page like a busy one.
     """
-    known = values.notna().to_numpy()
-    value = values[known].to_numpy(dtype=np.float64)
-    weight, row_of_value = weights[known], row[known]
+    value = column.values[column.known].astype(np.float64)
+    weight, row_of_value = weights[column.known], row[column.known]
     # Sorted, so that the sum of floats does not depend on the order of the reply.
     order = np.lexsort((weight, value, row_of_value))
     value, weight, row_of_value = value[order], weight[order], row_of_value[order]
@@ -453,31 +485,33 @@ def _weighted_mean(values: pd.Series[Any], weights: _Floats, row: _Ints) -> pd.S
     total = np.bincount(position, weight, minlength=len(rows))
     share = weight / np.where(total > 0, total, 1.0)[position]
     mean = np.bincount(position, value * share, minlength=len(rows))
-    if values.dtype == "Int64":
+    if column.values.dtype == np.int64:
         mean = np.rint(mean)
     mean = np.clip(mean, lowest, highest)
     has_mean = (total > 0) | (lowest == highest)
-    return pd.Series(mean[has_mean], index=rows[has_mean]).astype(values.dtype)
+    values = np.zeros(row_count, dtype=column.values.dtype)
+    known = np.zeros(row_count, dtype=np.bool_)
+    values[rows[has_mean]] = mean[has_mean]
+    known[rows[has_mean]] = True
+    return _Column(values, known)
 
 
 def _frame(
-    combo: DimensionCombo, tuples: _Tuples, metrics: pd.DataFrame, payloads: Sequence[str]
+    tuples: _Tuples, metrics: Mapping[str, _Column], payloads: Sequence[str]
 ) -> pd.DataFrame:
-    dimension_set = combo.dimension_set
-    texts = [tuples.texts[dimension] for dimension in combo.dimensions]
-    hashes = dimension_hashes(
-        dimension_set,
-        combo.dimensions,
-        zip(*texts, strict=True) if texts else [()] * tuples.row_count,
-    )
-    no_value: list[str | None] = [None] * tuples.row_count
-    columns: dict[str, pd.Series[Any]] = {"dimension_hash": pd.Series(hashes, dtype=object)}
+    no_value = _objects([None] * tuples.row_count)
+    columns: dict[str, object] = {"dimension_hash": _objects(tuples.hashes)}
     for dimension in Dimension:
-        values = tuples.texts.get(dimension, no_value)
-        columns[dimension.column] = pd.Series(list(values), dtype=object)
-    columns |= {name: metrics[name] for name in METRIC_COLUMNS}
-    columns["raw_payload"] = pd.Series(payloads, dtype=object)
-    return pd.DataFrame(columns).sort_values("dimension_hash", ignore_index=True)
+        texts = tuples.texts.get(dimension)
+        columns[dimension.column] = no_value if texts is None else _objects(texts)
+    columns |= {name: metrics[name].nullable() for name in METRIC_COLUMNS}
+    columns["raw_payload"] = _objects(payloads)
+    return pd.DataFrame(columns, index=pd.RangeIndex(tuples.row_count))
+
+
+def _objects(texts: Sequence[str | None]) -> pd.Index[Any]:
+    """An Index, because pandas would make its own text type, without None, of an array."""
+    return pd.Index(list(texts), dtype=object)
 
 
 def _payloads(tuples: _Tuples, rows_of: _RowsByBlock) -> list[str]:

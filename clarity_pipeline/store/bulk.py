@@ -34,7 +34,7 @@ from sqlalchemy import (
 from sqlalchemy.dialects.postgresql import insert as postgresql_insert
 
 from clarity_pipeline.store.schema import PlainText, utc_text
-from clarity_pipeline.store.storable import is_storable_json, storable_json, storable_text
+from clarity_pipeline.store.storable import storable_json, storable_text
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,7 +152,7 @@ def _insert_postgresql(
         cursor.copy(copy_in, writer=QueuedLibpqWriter(cursor)) as copy,
     ):
         for replacement in replacements:
-            copy.write(copy_text(target, replacement).encode())
+            copy.write(copy_text(target, replacement))
     if not merge:
         return sum(replacement.row_count for replacement in replacements)
     staged = target.to_metadata(MetaData(), name=destination)
@@ -183,7 +183,7 @@ def _insert_sqlite(
         most_rows = raw.getlimit(sqlite3.SQLITE_LIMIT_VARIABLE_NUMBER) // len(names)
         on_conflict = _sqlite_on_conflict(target, names) if merge else ""
         rows = _sqlite_rows(target, replacement)
-        while chunk := list(islice(rows, min(most_rows, 1000))):
+        while chunk := list(islice(rows, min(most_rows, _MOST_ROWS_PER_STATEMENT))):
             placeholders = ",".join([f"({','.join('?' * len(names))})"] * len(chunk))
             statement = (
                 f"INSERT INTO {target.name} ({', '.join(names)}) "  # noqa: S608 - names of ours
@@ -191,6 +191,11 @@ def _insert_sqlite(
             )
             written += raw.execute(statement, list(chain.from_iterable(chunk))).rowcount
     return written
+
+
+_MOST_ROWS_PER_STATEMENT: Final = 100
+"""The driver keeps its last 128 statements together with the values bound to them: at 1,000 rows,
+of which each slice has another number, those came to hundreds of megabytes."""
 
 
 def _sqlite_on_conflict(target: Table, names: Sequence[str]) -> str:
@@ -214,54 +219,57 @@ def _sqlite_value(value: object) -> object:
     return value.isoformat() if isinstance(value, date) else value
 
 
-def copy_text(target: Table, replacement: Replacement) -> str:
+def copy_text(target: Table, replacement: Replacement) -> bytes:
     """The rows in the text format of COPY, constants first."""
-    count = replacement.row_count
-    if not count:
-        return ""
-    prefix = "".join(_copy_value(value) + "\t" for value in _constants(replacement).values())
+    if not replacement.row_count:
+        return b""
+    prefix = b"".join(_copy_value(value) + b"\t" for value in _constants(replacement).values())
     columns = [_copy_column(target.c[name], values) for name, values in replacement.columns.items()]
-    lines = map("\t".join, zip(*columns, strict=True))
-    return prefix + f"\n{prefix}".join(lines) + "\n"
+    lines = map(b"\t".join, zip(*columns, strict=True))
+    return prefix + (b"\n" + prefix).join(lines) + b"\n"
 
 
-_NULL: Final = "\\N"
-_COPY_SPECIAL: Final = ("\\", "\t", "\n", "\r")
+_NULL: Final = b"\\N"
+_COPY_SPECIAL: Final = (b"\\", b"\t", b"\n", b"\r")
 
 
-def _copy_column(of: Column[Any], values: Sequence[Any]) -> Sequence[str]:
-    if not isinstance(of.type, Text | String | PlainText | JSON):
-        return [_NULL if value is None else repr(value) for value in values]
-    storable = _storable(of, values)
-    # One pass over all values instead of one per value; NUL cannot occur in any of them.
-    joined = "\0".join([value for value in storable if value is not None])
+def _copy_column(of: Column[Any], values: Sequence[Any]) -> Sequence[bytes]:
+    if not _holds_text(of):
+        return [_NULL if value is None else repr(value).encode() for value in values]
+    texts = [value for value in values if value is not None]
+    encoded = [text.encode() for text in _storable(of, texts)]
+    # Searched as one: four times as fast as value by value. NUL cannot occur in any of them.
+    joined = b"\0".join(encoded)
     if any(special in joined for special in _COPY_SPECIAL):
-        escaped = iter(_copy_escaped(joined).split("\0"))
-        return [_NULL if value is None else next(escaped) for value in storable]
-    return [_NULL if value is None else value for value in storable]
+        encoded = _copy_escaped(joined).split(b"\0")
+    if len(encoded) == len(values):
+        return encoded
+    known = iter(encoded)
+    return [_NULL if value is None else next(known) for value in values]
 
 
-def _copy_value(value: object) -> str:
+def _copy_value(value: object) -> bytes:
     if value is None:
         return _NULL
     if isinstance(value, datetime | date):
-        return value.isoformat()
-    return _copy_escaped(storable_text(str(value)))
+        return value.isoformat().encode()
+    return _copy_escaped(storable_text(str(value)).encode())
 
 
-def _copy_escaped(value: str) -> str:
-    return (
-        value.replace("\\", "\\\\").replace("\t", "\\t").replace("\n", "\\n").replace("\r", "\\r")
-    )
+def _copy_escaped(value: bytes) -> bytes:
+    value = value.replace(b"\\", b"\\\\").replace(b"\t", b"\\t")
+    return value.replace(b"\n", b"\\n").replace(b"\r", b"\\r")
+
+
+def _holds_text(column: Column[Any]) -> bool:
+    return isinstance(column.type, Text | String | PlainText | JSON)
 
 
 def _storable(of: Column[Any], values: Sequence[Any]) -> Sequence[Any]:
     if isinstance(of.type, PlainText):
         return [None if value is None else storable_text(value) for value in values]
     if isinstance(of.type, JSON):
-        texts = cast("Sequence[str]", values)
-        if not is_storable_json("\n".join(texts)):
-            return [storable_json(value) for value in texts]
+        return [storable_json(value) for value in cast("Sequence[str]", values)]
     return values
 
 

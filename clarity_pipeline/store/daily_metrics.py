@@ -112,23 +112,25 @@ def read_metrics(
     columns = list(zip(*rows, strict=True)) if rows else [()] * len(names)
     return pd.DataFrame(
         {
-            name: pd.Series(list(values), dtype=_dtype(name))
+            name: _frame_column(name, list(values))
             for name, values in zip(names, columns, strict=True)
-        }
+        },
+        index=pd.RangeIndex(len(rows)),
     )
 
 
-def _dtype(name: str) -> Any:
+def _frame_column(name: str, values: list[Any]) -> object:
     if name in METRIC_COLUMNS:
-        return "Int64" if name in COUNT_COLUMNS else "Float64"
-    return object
+        return pd.array(values, dtype="Int64" if name in COUNT_COLUMNS else "Float64")
+    # Of a plain array or list pandas would make its own text type, which has no None.
+    return pd.Index(values, dtype=object)
 
 
 def _save_states(
     connection: Connection, slices: Sequence[NormalisedSlice], *, now: datetime
 ) -> None:
     upsert = sqlite.insert if connection.dialect.name == "sqlite" else postgresql.insert
-    insert = upsert(daily_slices).values([_state_values(item, now=now) for item in slices])
+    insert = upsert(daily_slices)
     key = list(daily_slices.primary_key)
     values = [column for column in daily_slices.c if column not in set(key)]
     connection.execute(
@@ -142,7 +144,9 @@ def _save_states(
                     if column.name != "updated_at"
                 )
             ),
-        )
+        ),
+        # As parameters, not values(): a statement of many rows would be compiled anew each time.
+        [_state_values(item, now=now) for item in slices],
     )
 
 
@@ -193,14 +197,8 @@ def _replacement(item: NormalisedSlice, *, now: datetime) -> Replacement:
 
 def _plain_values(series: pd.Series[Any]) -> list[Any]:
     """Python values with None for everything that pandas regards as missing."""
-    missing = series.isna()
-    values: list[Any] = series.astype(object).tolist()
-    if not missing.any():
-        return values
-    return [
-        None if is_missing else value
-        for value, is_missing in zip(values, missing.tolist(), strict=True)
-    ]
+    column: Any = series  # the type stubs of pandas do not allow None here
+    return column.to_numpy(dtype=object, na_value=None).tolist()
 
 
 def _state(row: Row[Any]) -> SliceState:

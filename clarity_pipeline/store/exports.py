@@ -5,8 +5,8 @@ Rows are only ever added; judging one fills in what the reply turned out to be.
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Collection, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import date, datetime
 from typing import Any, Final
@@ -135,36 +135,41 @@ def read_export(database: Database, export_id: int) -> LandedExport:
         combo=DimensionCombo(tuple(Dimension(name) for name in row.dimensions.split(",") if name)),
         num_of_days=row.num_of_days,
     )
+    body = _unpacked(row)
+    if body is None:
+        raise _corrupt(row)
+    export = Export(
+        request=request,
+        http_status=row.http_status,
+        requested_at=row.requested_at,
+        received_at=row.received_at,
+        body=body,
+    )
+    if export.sha256 != row.sha256:
+        raise _corrupt(row)
     return LandedExport(
         id=row.id,
         business_id=row.business_id,
         project_id=row.project_id,
         day=row.date,
-        export=Export(
-            request=request,
-            http_status=row.http_status,
-            requested_at=row.requested_at,
-            received_at=row.received_at,
-            body=_verified_body(row),
-        ),
+        export=export,
     )
 
 
-def _verified_body(row: Row[Any]) -> bytes:
-    body = None
-    try:
-        # A damaged header may promise any size, and memory would be set aside for all of it.
+def _unpacked(row: Row[Any]) -> bytes | None:
+    # A damaged header may promise any size, and memory would be set aside for all of it.
+    with suppress(zstandard.ZstdError):
         if zstandard.frame_content_size(row.body_zstd) == row.body_bytes:
-            body = zstandard.ZstdDecompressor().decompress(row.body_zstd)
-    except zstandard.ZstdError:
-        pass
-    if body is None or hashlib.sha256(body).hexdigest() != row.sha256:
-        raise ExportCorrupt(
-            f"Landed export {row.id} of business {row.business_id!r} for {row.date} "
-            f"({row.dimension_set or 'overview'}) no longer matches its sha256; restore it from a "
-            "backup of the database."
-        )
-    return body
+            return zstandard.ZstdDecompressor().decompress(row.body_zstd)
+    return None
+
+
+def _corrupt(row: Row[Any]) -> ExportCorrupt:
+    return ExportCorrupt(
+        f"Landed export {row.id} of business {row.business_id!r} for {row.date} "
+        f"({row.dimension_set or 'overview'}) no longer matches its sha256; restore it from a "
+        "backup of the database."
+    )
 
 
 def _judged(row: Row[Any]) -> JudgedExport:

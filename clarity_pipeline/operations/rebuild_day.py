@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Collection, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import date, datetime
 from typing import TypeVar
 
@@ -165,11 +165,20 @@ def rebuild(
     business_ids: Collection[str] | None = None,
     force: bool = False,
 ) -> Rebuilt:
-    """Rebuild a day's metrics and both roll-ups; what is returned is about the metrics."""
-    rebuilt = rebuild_metrics(database, day=day, now=now, business_ids=business_ids, force=force)
-    rebuild_business_aggregates(database, day=day, now=now, business_ids=business_ids, force=force)
-    rebuild_url_aggregates(database, day=day, now=now, business_ids=business_ids, force=force)
-    return rebuilt
+    """Rebuild a day's metrics and both roll-ups.
+
+    What was written is that of the metrics; a failure in any layer is the business's failure.
+    """
+    layers = [
+        layer(database, day=day, now=now, business_ids=business_ids, force=force)
+        for layer in (rebuild_metrics, rebuild_business_aggregates, rebuild_url_aggregates)
+    ]
+    failures = {
+        business_id: message
+        for layer in reversed(layers)
+        for business_id, message in layer.failures.items()
+    }
+    return replace(layers[0], failures=failures)
 
 
 def record_rows_written(database: Database, rebuilt: Rebuilt, *, day: date, run_id: str) -> None:

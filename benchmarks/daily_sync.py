@@ -117,12 +117,12 @@ def sync_without_dagster() -> None:
             GuardedCaller(
                 database=database,
                 vault=open_vault(settings),
-                client=ExportApiClient(base_url=settings.api_url),
+                client=ExportApiClient(base_url=settings.api_url, max_connections=32),
                 clock=lambda: AT,
                 overview_default=False,
                 retry_after_seconds=0,
             ),
-            most_at_once=16,
+            most_at_once=32,
         )
         plan = collect_day.plan_day(
             database,
@@ -160,6 +160,8 @@ def empty_database(kind: str) -> Generator[str]:
 
 def prepare(businesses: int, tuples: str, server: Any) -> None:
     """Connect the businesses, and have the emulator make every reply once."""
+    import dagster as dg
+
     from clarity_pipeline.domain.dimensions import DEFAULT_COMBOS
     from clarity_pipeline.domain.exports import ExportRequest
     from clarity_pipeline.export_api.client import ExportApiClient
@@ -195,7 +197,11 @@ def prepare(businesses: int, tuples: str, server: Any) -> None:
     asyncio.run(rehearse())
     settings = load_settings()
     create_key_file(settings.secret_key_file)
-    prepare_dagster_home(settings.dagster_home)
+    home = prepare_dagster_home(settings.dagster_home)
+    with dg.DagsterInstance.from_config(str(home)) as instance:
+        # A daily sync runs on an instance that has run before: its tables are there.
+        instance.get_runs(limit=1)
+        instance.get_asset_keys()
     with Database.open(settings.database_url_or_default) as database:
         vault = open_vault(settings)
         for project in projects:

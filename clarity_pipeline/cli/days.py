@@ -182,15 +182,11 @@ def print_jobs(jobs: Sequence[SyncJob], *, title: str) -> None:
 
 def _records_to_sync(session: Session, day: date, named: Sequence[str]) -> list[ConnectionRecord]:
     """Those named, each of which must be able to sync, or all that are enabled."""
-    from clarity_pipeline.operations.collect_day import check_can_sync, first_day_of
+    from clarity_pipeline.operations.collect_day import check_can_sync, should_have
     from clarity_pipeline.store.connections import list_connections
 
     if not named:
-        return [
-            record
-            for record in list_connections(session.database)
-            if record.is_enabled and day >= first_day_of(record)
-        ]
+        return [r for r in list_connections(session.database) if should_have(r, day)]
     records = list_connections(session.database, set(named))
     for record in records:
         check_can_sync(record, day=day)

@@ -56,7 +56,7 @@ def expected_calls(
     from clarity_pipeline.domain.days import is_collectable
     from clarity_pipeline.domain.dimensions import combos_of_a_day
     from clarity_pipeline.domain.quota import utc_day_of
-    from clarity_pipeline.operations.collect_day import first_day_of, wants_overview
+    from clarity_pipeline.operations.collect_day import should_have, wants_overview
     from clarity_pipeline.store.exports import list_exports
 
     pairs: set[tuple[str, str]] = set()
@@ -64,7 +64,7 @@ def expected_calls(
         wanted = {
             (record.business_id, combo.dimension_set)
             for record in records
-            if record.is_enabled and day >= first_day_of(record)
+            if should_have(record, day)
             for combo in combos_of_a_day(overview=wants_overview(record, overview_default))
         }
         ids = [record.business_id for record in records]

@@ -93,9 +93,7 @@ def plan_day(
             check_can_sync(record, day=day)
     else:
         records = [
-            record
-            for record in connections.list_connections(database)
-            if record.is_enabled and day >= first_day_of(record)
+            record for record in connections.list_connections(database) if should_have(record, day)
         ]
     landed = _landed_replies(database, day=day, business_ids=[r.business_id for r in records])
     plans: list[BusinessPlan] = []
@@ -178,6 +176,11 @@ def check_can_sync(record: ConnectionRecord, *, day: date) -> None:
 def first_day_of(record: ConnectionRecord) -> date:
     """The first day there can be data of: the day before the business was connected."""
     return day_collected_at(record.created_at)
+
+
+def should_have(record: ConnectionRecord, day: date) -> bool:
+    """Whether a business that is not asked for by name is collected on this day."""
+    return record.is_enabled and day >= first_day_of(record)
 
 
 def wants_overview(record: ConnectionRecord, overview_default: bool) -> bool:  # noqa: FBT001

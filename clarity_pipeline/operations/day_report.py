@@ -19,7 +19,7 @@ from clarity_pipeline.domain.metrics import AGGREGATE_METRICS
 from clarity_pipeline.domain.sync_jobs import JobStatus
 from clarity_pipeline.operations.collect_day import (
     SettledBusiness,
-    first_day_of,
+    should_have,
     wants_overview,
 )
 from clarity_pipeline.operations.rebuild_day import Rebuilt, rows_written
@@ -54,7 +54,7 @@ def gather_day_facts(database: Database, day: date, *, overview_default: bool) -
         expected=frozenset(
             (connection.business_id, combo.dimension_set)
             for connection in connections.list_connections(database)
-            if connection.is_enabled and day >= first_day_of(connection)
+            if should_have(connection, day)
             for combo in combos_of_a_day(overview=wants_overview(connection, overview_default))
         ),
         window_ends={key: reply.window_end for key, reply in record.items()},

@@ -65,7 +65,12 @@ class StoreResource(dg.ConfigurableResource[None]):
 class ExportApiResource(dg.ConfigurableResource[None]):
     """The Export API behind the quota ledger: one call runner per process and run."""
 
-    most_calls_at_once: int = Field(default=16, ge=1, le=100)
+    most_calls_at_once: int = Field(
+        default=32,
+        ge=1,
+        le=100,
+        description="Over all projects; of one project it is never more than its combos.",
+    )
     retry_after_seconds: float = Field(
         default=15.0, ge=0, description="Pause before the one more try of a transient failure."
     )

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import gc
 import hashlib
 import json
-import threading
 from contextlib import suppress
 from datetime import timedelta
 from typing import Any
@@ -29,7 +27,6 @@ from clarity_pipeline.domain.errors import (
 from clarity_pipeline.domain.exports import (
     Export,
     ExportRequest,
-    no_cyclic_garbage_collection,
     parse_blocks,
     verify,
     verify_reply,
@@ -251,33 +248,3 @@ def test_any_bytes_are_accepted_or_refused_with_our_errors(reply_body: bytes) ->
 def judge(reply_body: bytes) -> None:
     with suppress(ReplyUnreadable, DimensionIgnored):
         verify(export_of(reply_body))
-
-
-def test_the_collector_pauses_until_the_last_thread_has_left_and_is_as_it_was_then() -> None:
-    assert gc.isenabled()
-    inside, may_leave = threading.Event(), threading.Event()
-
-    def stay() -> None:
-        with no_cyclic_garbage_collection:
-            inside.set()
-            may_leave.wait(10)
-
-    other = threading.Thread(target=stay)
-    other.start()
-    inside.wait(10)
-    with no_cyclic_garbage_collection:
-        assert not gc.isenabled()
-    assert not gc.isenabled()
-    may_leave.set()
-    other.join()
-    assert gc.isenabled()
-
-
-def test_a_collector_that_was_off_stays_off() -> None:
-    gc.disable()
-    try:
-        with no_cyclic_garbage_collection:
-            pass
-        assert not gc.isenabled()
-    finally:
-        gc.enable()

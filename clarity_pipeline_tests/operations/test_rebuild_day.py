@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gc
+
 import pytest
 from sqlalchemy import text
 
@@ -26,6 +28,7 @@ def test_a_rebuilt_day_that_has_not_changed_writes_nothing_even_when_forced(
     forced = rebuild(agency.database, day=DAY, now=agency.now, force=True)
     assert set(forced.written) == {"acme", "globex"}
     assert forced.rows_written == 0
+    assert gc.isenabled()
 
 
 def test_a_corrupt_landed_body_fails_its_business_and_its_other_slices_are_written(

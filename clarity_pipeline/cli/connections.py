@@ -360,7 +360,7 @@ def _call_document(call: CallRecord) -> dict[str, object]:
 
 def _print_statuses(statuses: list[ConnectionStatus]) -> None:
     listing = table(
-        f"{len(statuses)} business{'' if len(statuses) == 1 else 'es'}; yesterday is {statuses[0].yesterday} (UTC)",
+        f"Connections; yesterday is {statuses[0].yesterday} (UTC)",
         ("business", "state", "project", "token", "expires", "last synced", "yesterday", "calls"),
     )
     for each in statuses:

@@ -6,7 +6,7 @@ import asyncio
 import threading
 import warnings
 from collections.abc import Coroutine, Iterable, Sequence
-from concurrent.futures import Future
+from concurrent.futures import CancelledError, Future
 from contextlib import AsyncExitStack
 from typing import TypeVar
 
@@ -29,6 +29,8 @@ class CallRunner:
     def __init__(self, caller: GuardedCaller, *, most_at_once: int) -> None:
         self._caller = caller
         self._places = asyncio.Semaphore(most_at_once)
+        self._starting = threading.Lock()
+        self._closed = False
         self._announced: list[PlannedCall] = []
         self._under_way: dict[PlannedCall, Future[ComboOutcome]] = {}
         self._loop = asyncio.new_event_loop()
@@ -48,23 +50,35 @@ class CallRunner:
         self._announced.extend(calls)
 
     def outcomes(self, calls: Sequence[PlannedCall]) -> list[ComboOutcome]:
-        """Make these calls, or wait for those under way; one outcome per call, in order."""
-        announced, self._announced = self._announced, []
-        for call in (*announced, *calls):
-            if call not in self._under_way:
-                self._under_way[call] = asyncio.run_coroutine_threadsafe(
-                    self._make_in_turn(call), self._loop
-                )
+        """Make these calls, or wait for those under way; one outcome per call, in order.
+
+        Raises CancelledError when the runner is closed meanwhile.
+        """
+        self._start((*self._announced, *calls))
         return [self._under_way.pop(call).result() for call in calls]
 
     def close(self) -> None:
         """Give up what is still under way and end the thread. Slots taken stay taken."""
-        if self._loop.is_closed():
-            return
+        with self._starting:
+            if self._closed:
+                return
+            self._closed = True
         self._on_loop(self._shut_down())
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join()
         self._loop.close()
+
+    def _start(self, calls: Sequence[PlannedCall]) -> None:
+        # Whoever closes waits for this: a call handed to a loop that has ended is never answered.
+        with self._starting:
+            if self._closed:
+                raise CancelledError
+            self._announced.clear()
+            for call in calls:
+                if call not in self._under_way:
+                    self._under_way[call] = asyncio.run_coroutine_threadsafe(
+                        self._make_in_turn(call), self._loop
+                    )
 
     def _on_loop(self, work: Coroutine[object, object, Result]) -> Result:
         return asyncio.run_coroutine_threadsafe(work, self._loop).result()

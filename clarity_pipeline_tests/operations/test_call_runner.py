@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import Generator
+from concurrent.futures import CancelledError
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import date
@@ -145,3 +146,5 @@ def test_closing_gives_up_what_is_under_way_and_closes_the_client() -> None:
     assert len(caller.made) == 2
     assert failures
     runner.close()
+    with pytest.raises(CancelledError):
+        runner.outcomes(CALLS[:1])

@@ -39,6 +39,29 @@ class Settings(BaseSettings):
         description="Fernet keys, newest first, joined by commas; a key file in home when unset.",
     )
 
+    auth_failures_before_disable: int = Field(
+        default=1,
+        ge=1,
+        le=100,
+        description="Refusals of a token in a row (401, 403) that switch its business off.",
+    )
+    recovery: bool = Field(
+        default=False,
+        description="Recover missed days from 48 and 72 hour replies, with calls that are free.",
+    )
+    notice_urls: SecretStr | None = Field(
+        default=None, description="Apprise addresses that notices go to, joined by blanks."
+    )
+    keep_payload_days: int | None = Field(
+        default=None, ge=4, description="Days that raw_payload is kept; for ever when unset."
+    )
+    keep_exports_days: int | None = Field(
+        default=None, ge=4, description="Days that landed bodies are kept; for ever when unset."
+    )
+    keep_runs_days: int | None = Field(
+        default=None, ge=4, description="Days that Dagster's runs and their events are kept."
+    )
+
     dagster_home_override: str | None = Field(
         default=None,
         validation_alias="DAGSTER_HOME",

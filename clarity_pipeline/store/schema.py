@@ -35,7 +35,7 @@ from sqlalchemy.types import TypeDecorator, TypeEngine
 
 from clarity_pipeline.store.storable import storable_text
 
-SCHEMA_REVISION: Final = "0001"
+SCHEMA_REVISION: Final = "0002"
 """The newest migration; Database.open compares it before it loads Alembic, which is slow."""
 
 VERSION_TABLE: Final = "clarity_schema_version"
@@ -134,6 +134,8 @@ business_config = Table(
     Column("token_fingerprint", String(32)),
     Column("token_last4", String(4)),
     Column("token_expires_at", UtcDateTime),
+    # Refusals of the token before this do not count: a person has vouched for it since.
+    Column("token_trusted_since", UtcDateTime),
     Column("sync_enabled", Boolean, nullable=False),
     Column("disabled_by", String(16)),
     Column("disabled_reason", PlainText),
@@ -160,10 +162,13 @@ api_calls = Table(
     _business_id(),
     Column("purpose", String(16), nullable=False),
     Column("dimension_set", String(64), nullable=False),
+    Column("num_of_days", SmallInteger, nullable=False, server_default=text("1")),
+    Column("token_fingerprint", String(32)),
     Column("reserved_at", UtcDateTime, nullable=False),
     Column("settled_at", UtcDateTime),
     Column("outcome", String(32)),
     CheckConstraint("slot BETWEEN 1 AND 10", name="ten_calls_a_day"),
+    Index(None, "business_id", "utc_day"),
 )
 
 raw_exports = Table(
@@ -183,6 +188,7 @@ raw_exports = Table(
     Column("received_at", UtcDateTime, nullable=False),
     Column("window_start", UtcDateTime, nullable=False),
     Column("window_end", UtcDateTime, nullable=False),
+    # Empty once retention has removed the body: no frame of zstd is.
     Column("body_zstd", LargeBinary, nullable=False),
     Column("body_bytes", BigInteger, nullable=False),
     Column("stored_bytes", BigInteger, nullable=False),
@@ -206,6 +212,8 @@ sync_jobs = Table(
     Column("trigger", String(16), nullable=False),
     Column("status", String(16), nullable=False),
     Column("dagster_run_id", String(64)),
+    # "host:pid" of the process that works on it; says whether a job that is `running` still is.
+    Column("worker", String(300)),
     Column("started_at", UtcDateTime, nullable=False),
     Column("finished_at", UtcDateTime),
     Column("calls_used", Integer, nullable=False, server_default=text("0")),
@@ -216,6 +224,7 @@ sync_jobs = Table(
     Index(None, "business_id", "date"),
     # A step that is executed again in the same run continues its job instead of adding one.
     Index(None, "dagster_run_id", "business_id", "date", unique=True),
+    Index(None, "status"),
     sqlite_autoincrement=True,
 )
 
@@ -240,6 +249,8 @@ daily_slices = Table(
     Column("date", Date, primary_key=True),
     Column("dimension_set", String(64), primary_key=True),
     Column("raw_export_id", BigInteger, ForeignKey("clarity_raw_exports.id"), nullable=False),
+    # Of a derived slice: the shorter reply that was taken away from that of raw_export_id.
+    Column("subtracted_export_id", BigInteger),
     Column("built_from", String(96), nullable=False),
     Column("rows", Integer, nullable=False),
     Column("raw_rows", Integer, nullable=False),
@@ -252,6 +263,7 @@ daily_slices = Table(
     Column("missing_blocks", Json, nullable=False),
     Column("merged_tuples", Integer, nullable=False),
     Column("unreadable_values", Integer, nullable=False),
+    Column("negative_differences", Integer, nullable=False, server_default=text("0")),
     Column("updated_at", UtcDateTime, nullable=False),
     Index(None, "date"),
 )
@@ -340,4 +352,23 @@ url_aggregates = Table(
     Column("built_from", PlainText, nullable=False),
     Column("updated_at", UtcDateTime, nullable=False),
     Index(None, "date"),
+)
+
+notices = Table(
+    "clarity_notices",
+    metadata,
+    Column("id", BigId, primary_key=True),
+    Column("subject", String(200), nullable=False),
+    Column("state", String(64), nullable=False),
+    Column("severity", String(16), nullable=False),
+    Column("title", PlainText, nullable=False),
+    Column("body", PlainText, nullable=False),
+    Column("created_at", UtcDateTime, nullable=False),
+    Column("sent_at", UtcDateTime),
+    Column("attempts", Integer, nullable=False, server_default=text("0")),
+    Column("last_attempt_at", UtcDateTime),
+    Column("last_error", PlainText),
+    Index(None, "subject", "id"),
+    Index(None, "sent_at"),
+    sqlite_autoincrement=True,
 )

@@ -4,20 +4,22 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from datetime import date
 from pathlib import Path
 from typing import Any
 
 import pytest
+from alembic import command
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
-from sqlalchemy import inspect, text
+from sqlalchemy import create_engine, inspect, text
 
 from clarity_pipeline.domain.aggregates import DAILY_SUM_COLUMNS
 from clarity_pipeline.domain.dimensions import DIMENSION_COLUMNS
 from clarity_pipeline.domain.errors import SchemaMismatch
 from clarity_pipeline.domain.metrics import METRIC_COLUMNS
-from clarity_pipeline.store import daily_metrics, schema
+from clarity_pipeline.store import daily_metrics, quota_ledger, schema
 from clarity_pipeline.store.database import Database
 from clarity_pipeline.store.migrations import alembic_config
 from clarity_pipeline_tests.domain.replies import Visits
@@ -85,6 +87,33 @@ def test_a_fresh_database_migrates_by_itself(empty_database_url: str) -> None:
         assert set(schema.metadata.tables) <= set(inspect(connection).get_table_names())
 
 
+def test_a_database_of_the_first_release_is_upgraded_with_all_it_holds(
+    empty_database_url: str,
+) -> None:
+    url = empty_database_url.replace("postgresql://", "postgresql+psycopg://")
+    if url.startswith("sqlite"):
+        Path(url.removeprefix("sqlite:///")).parent.mkdir()
+    engine = create_engine(url)
+    with engine.begin() as connection:
+        config = alembic_config()
+        config.attributes["connection"] = connection
+        command.upgrade(config, "0001")
+        connection.execute(text(f"INSERT INTO businesses VALUES ('acme', 'Acme', '{NOW}')"))
+        connection.execute(
+            text(
+                "INSERT INTO clarity_api_calls (project_id, utc_day, slot, business_id, purpose, "
+                "dimension_set, reserved_at) VALUES ('abc123xyz0', '2026-11-02', 1, 'acme', "
+                f"'schedule', 'Device,URL', '{NOW.isoformat(timespec='microseconds')}')"
+            )
+        )
+    engine.dispose()
+    with Database.open(empty_database_url) as database:
+        (call,) = quota_ledger.list_calls(
+            database, project_id="abc123xyz0", utc_day=date(2026, 11, 2)
+        )
+    assert (call.slot, call.business_id, call.reserved_at) == (1, "acme", NOW)
+
+
 def test_opening_without_migrating_refuses_a_database_without_tables(
     empty_database_url: str,
 ) -> None:
@@ -128,8 +157,6 @@ def test_tables_of_our_names_that_we_did_not_make_are_refused(database_url: str)
 
 def test_foreign_tables_of_other_names_are_no_obstacle(empty_database_url: str) -> None:
     """Dagster may keep its tables, its own `alembic_version` among them, in the same database."""
-    from sqlalchemy import create_engine
-
     url = empty_database_url.replace("postgresql://", "postgresql+psycopg://")
     if url.startswith("sqlite"):
         Path(url.removeprefix("sqlite:///")).parent.mkdir()

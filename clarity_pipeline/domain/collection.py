@@ -69,13 +69,17 @@ class ComboStatus(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class PlannedCall:
-    """One combo of one business-day that has to be fetched; carries no secret."""
+    """One combo of one business-day that has to be fetched; carries no secret.
+
+    `day` is the day the reply is stored under; the reply covers the last `num_of_days` x 24 hours.
+    """
 
     business_id: str
     project_id: str
     day: date
     combo: DimensionCombo
     purpose: Purpose
+    num_of_days: int = 1
 
 
 @dataclass(frozen=True, slots=True)

@@ -82,7 +82,7 @@ class GuardedCaller:
             try:
                 check_is_collectable(call.day, now=self.clock())
                 token = await self._token(call)
-                reservation = await self._reserve(call, first_attempt=attempt == 1)
+                reservation = await self._reserve(call, token, first_attempt=attempt == 1)
             except ClarityError as refusal:
                 # A retry that finds no slot leaves the failure it was meant to mend.
                 failure = failure or refusal
@@ -122,7 +122,9 @@ class GuardedCaller:
             )
         return stored
 
-    async def _reserve(self, call: PlannedCall, *, first_attempt: bool) -> Reservation:
+    async def _reserve(
+        self, call: PlannedCall, token: StoredToken, *, first_attempt: bool
+    ) -> Reservation:
         return await asyncio.to_thread(
             quota_ledger.reserve,
             self.database,
@@ -130,6 +132,8 @@ class GuardedCaller:
             business_id=call.business_id,
             purpose=call.purpose,
             dimension_set=call.combo.dimension_set,
+            num_of_days=call.num_of_days,
+            token_fingerprint=token.fingerprint,
             may_use_share=first_attempt and call.purpose is Purpose.SCHEDULE,
             overview_default=self.overview_default,
             now=self.clock(),
@@ -153,7 +157,10 @@ class GuardedCaller:
 
         try:
             _, summary = await self.client.fetch(
-                ExportRequest(call.combo), token.secret, clock=self.clock, on_reply=land
+                ExportRequest(call.combo, call.num_of_days),
+                token.secret,
+                clock=self.clock,
+                on_reply=land,
             )
         except ExportError as error:
             if isinstance(error, AuthenticationFailed):

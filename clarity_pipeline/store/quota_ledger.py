@@ -53,6 +53,8 @@ class CallRecord:
     business_id: str
     purpose: Purpose
     dimension_set: str
+    num_of_days: int
+    token_fingerprint: str | None
     reserved_at: datetime
     settled_at: datetime | None
     outcome: CallOutcome | None
@@ -68,6 +70,8 @@ def reserve(
     may_use_share: bool,
     now: datetime,
     overview_default: bool = False,
+    num_of_days: int = 1,
+    token_fingerprint: str | None = None,
 ) -> Reservation:
     """Take the next slot of the project's UTC day, committed when this returns.
 
@@ -110,6 +114,8 @@ def reserve(
                 business_id=business_id,
                 purpose=purpose.value,
                 dimension_set=dimension_set,
+                num_of_days=num_of_days,
+                token_fingerprint=token_fingerprint,
                 reserved_at=now,
             )
         )
@@ -161,6 +167,8 @@ def list_calls(database: Database, *, project_id: str, utc_day: date) -> list[Ca
             business_id=call.business_id,
             purpose=Purpose(call.purpose),
             dimension_set=call.dimension_set,
+            num_of_days=call.num_of_days,
+            token_fingerprint=call.token_fingerprint,
             reserved_at=call.reserved_at,
             settled_at=call.settled_at,
             outcome=CallOutcome(call.outcome) if call.outcome else None,

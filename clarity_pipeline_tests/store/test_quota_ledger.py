@@ -171,6 +171,8 @@ def test_the_ledger_says_who_took_which_slot_for_what(connected: Database) -> No
         business_id="acme",
         purpose=Purpose.TEST,
         dimension_set="OS",
+        num_of_days=1,
+        token_fingerprint=None,
         reserved_at=NOW,
         settled_at=None,
         outcome=None,

@@ -121,8 +121,8 @@ def sync_without_dagster() -> None:
                 clock=lambda: AT,
                 overview_default=False,
                 retry_after_seconds=0,
-            ),
-            most_at_once=32,
+                most_at_once=32,
+            )
         )
         plan = collect_day.plan_day(
             database,

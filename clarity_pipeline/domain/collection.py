@@ -5,26 +5,18 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime
-from enum import StrEnum
 from typing import Final, Protocol, TypeVar
 
 from clarity_pipeline.domain.days import is_collectable, window_shift_hours
 from clarity_pipeline.domain.dimensions import DimensionCombo, combos_of_a_day
-from clarity_pipeline.domain.errors import (
-    AuthenticationFailed,
-    ClarityError,
-    ConnectionBroken,
-    DimensionIgnored,
-    ExportError,
-    NoLongerCollectable,
-    QuotaRefused,
-    RateLimited,
-    ReplyTimedOut,
-    ReplyUnreadable,
-    RequestRejected,
-)
+from clarity_pipeline.domain.errors import ClarityError, NoLongerCollectable
 from clarity_pipeline.domain.exports import Verdict
-from clarity_pipeline.domain.quota import CallOutcome, Purpose
+from clarity_pipeline.domain.failures import (
+    JOB_STATUS_WITHOUT_DATA,
+    ComboStatus,
+    consequence_of,
+)
+from clarity_pipeline.domain.quota import Purpose
 from clarity_pipeline.domain.sync_jobs import JobStatus, Trigger
 
 MOST_SINGLE_BATCHES: Final = 16
@@ -33,38 +25,11 @@ MOST_SINGLE_BATCHES: Final = 16
 BATCHES_OF_MANY: Final = 8
 """Beyond, batches grow instead: each costs four steps and about 30 event rows whatever its size."""
 
-MOST_ATTEMPTS: Final[Mapping[Purpose, int]] = {
-    Purpose.SCHEDULE: 2,
-    Purpose.MANUAL: 2,
-    Purpose.RECOVERY: 2,
-    Purpose.TEST: 1,
-}
-"""A transient failure gets one more try, and that only from a slot nobody else is owed. A person
-who tests a connection is told at once, and decides about a second call."""
-
 TRIGGER_TAG: Final = "clarity/trigger"
 """The run tag by which the command line and the panel say that they asked for a run."""
 
 ALIGNED_WITHIN_HOURS: Final = 1.0
 """A window that ends within this of midnight UTC counts as the day itself."""
-
-
-class ComboStatus(StrEnum):
-    """What became of one combo of a business-day in one run."""
-
-    LANDED = "landed"
-    ALREADY_LANDED = "already_landed"
-    REFUSED = "refused"
-    AUTH_FAILED = "auth_failed"
-    RATE_LIMITED = "rate_limited"
-    QUOTA_REFUSED = "quota_refused"
-    UNAVAILABLE = "unavailable"
-    OWN_FAULT = "own_fault"
-    GAP = "gap"
-
-    @property
-    def has_data(self) -> bool:
-        return self in {ComboStatus.LANDED, ComboStatus.ALREADY_LANDED}
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,18 +114,10 @@ def plan_business_day(
         name = combo.dimension_set
         call = PlannedCall(business_id, project_id, day, combo, purpose)
         if name in accepted:
-            settled.append(ComboOutcome(business_id, name, ComboStatus.ALREADY_LANDED))
+            settled.append(outcome_of_landed(call, Verdict.ACCEPTED, None, calls=0))
         elif name in refused:
             reply = refused[name]
-            settled.append(
-                ComboOutcome(
-                    business_id,
-                    name,
-                    ComboStatus.REFUSED,
-                    error_code=str(reply.verdict),
-                    message=reply.detail,
-                )
-            )
+            settled.append(outcome_of_landed(call, reply.verdict, reply.detail, calls=0))
         elif not is_collectable(day, now=now):
             settled.append(outcome_of_error(call, NoLongerCollectable(day), calls=0))
         else:
@@ -182,77 +139,33 @@ def plan_batches(calls: Iterable[PlannedCall]) -> list[list[PlannedCall]]:
     return [[call for group in groups[start::count] for call in group] for start in range(count)]
 
 
-def call_outcome_of(error: ExportError) -> CallOutcome:
-    """How a failed call is written into the quota ledger."""
-    match error:
-        case AuthenticationFailed():
-            return CallOutcome.AUTH_FAILED
-        case RateLimited():
-            return CallOutcome.RATE_LIMITED
-        case RequestRejected():
-            return CallOutcome.REQUEST_REJECTED
-        case DimensionIgnored():
-            return CallOutcome.DIMENSION_IGNORED
-        case ReplyUnreadable():
-            return CallOutcome.REPLY_UNREADABLE
-        case ReplyTimedOut():
-            return CallOutcome.TIMED_OUT
-        case ConnectionBroken():
-            return CallOutcome.CONNECTION_BROKEN
-        case _:
-            return CallOutcome.SERVICE_UNAVAILABLE
-
-
-def verdict_of(error: ExportError) -> Verdict | None:
-    """How a landed reply is judged by the error it led to; None where it settles nothing."""
-    match error:
-        case RequestRejected():
-            return Verdict.REQUEST_REJECTED
-        case DimensionIgnored():
-            return Verdict.DIMENSION_IGNORED
-        case ReplyUnreadable():
-            return Verdict.REPLY_UNREADABLE
-        case _:
-            return None
-
-
 def outcome_of_error(call: PlannedCall, error: ClarityError, *, calls: int) -> ComboOutcome:
     """The outcome that an error leaves behind for its combo."""
-    match error:
-        case AuthenticationFailed():
-            status = ComboStatus.AUTH_FAILED
-        case RateLimited():
-            status = ComboStatus.RATE_LIMITED
-        case QuotaRefused():
-            status = ComboStatus.QUOTA_REFUSED
-        case NoLongerCollectable():
-            status = ComboStatus.GAP
-        case RequestRejected() | DimensionIgnored() | ReplyUnreadable():
-            status = ComboStatus.REFUSED
-        case ExportError():
-            status = ComboStatus.UNAVAILABLE
-        case _:
-            status = ComboStatus.OWN_FAULT
     return ComboOutcome(
         call.business_id,
         call.combo.dimension_set,
-        status,
+        consequence_of(error).status,
         calls=calls,
         error_code=error.code,
         message=str(error),
     )
 
 
-_STATUS_BY_COMBO: Final[Mapping[ComboStatus, JobStatus]] = {
-    ComboStatus.AUTH_FAILED: JobStatus.AUTH_FAILED,
-    ComboStatus.RATE_LIMITED: JobStatus.RATE_LIMITED,
-    ComboStatus.QUOTA_REFUSED: JobStatus.RATE_LIMITED,
-    ComboStatus.OWN_FAULT: JobStatus.FAILED,
-    ComboStatus.UNAVAILABLE: JobStatus.FAILED,
-    ComboStatus.REFUSED: JobStatus.FAILED,
-    ComboStatus.GAP: JobStatus.SKIPPED,
-}
-"""What a business-day without any data is called, the most telling reason first."""
+def outcome_of_landed(
+    call: PlannedCall, verdict: Verdict | None, detail: str | None, *, calls: int
+) -> ComboOutcome:
+    """The outcome of a combo whose reply is there already, as it was judged."""
+    name = call.combo.dimension_set
+    if verdict is Verdict.ACCEPTED:
+        return ComboOutcome(call.business_id, name, ComboStatus.ALREADY_LANDED, calls=calls)
+    return ComboOutcome(
+        call.business_id,
+        name,
+        ComboStatus.REFUSED,
+        calls=calls,
+        error_code=str(verdict),
+        message=detail,
+    )
 
 
 def job_status(outcomes: Sequence[ComboOutcome]) -> JobStatus:
@@ -262,12 +175,12 @@ def job_status(outcomes: Sequence[ComboOutcome]) -> JobStatus:
         return JobStatus.SUCCEEDED
     if any(status.has_data for status in statuses):
         return JobStatus.PARTIAL
-    return next(job for combo, job in _STATUS_BY_COMBO.items() if combo in statuses)
+    return next(job for combo, job in JOB_STATUS_WITHOUT_DATA.items() if combo in statuses)
 
 
 def telling_outcome(outcomes: Sequence[ComboOutcome]) -> ComboOutcome | None:
     """The outcome whose error explains the job best; None when every combo has data."""
-    for status in _STATUS_BY_COMBO:
+    for status in JOB_STATUS_WITHOUT_DATA:
         for outcome in outcomes:
             if outcome.status is status:
                 return outcome

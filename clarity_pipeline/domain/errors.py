@@ -23,8 +23,10 @@ ClarityError                      one sentence: what happened, what to do   exit
 │   │   └── DimensionIgnored      200, but rows lack a requested dimension
 │   └── TransientFailure          worth one more try if a slot is free
 │       ├── ServiceUnavailable    5xx
-│       ├── ReplyTimedOut         connect, read or total time ran out
+│       ├── ReplyTimedOut         read or total time ran out
+│       │   └── ConnectTimedOut   no connection within the time for it; nothing was sent
 │       └── ConnectionBroken      refused, reset, cut off before the end, DNS, TLS
+├── NetworkUnreachable            no connection for anybody: our own network          1
 ├── RebuildFailed                 no business of a day could be rebuilt               1
 └── StoreError                    our database; never held against a token            1
     ├── DatabaseUnreachable       cannot connect, or the connection went away
@@ -180,8 +182,22 @@ class ReplyTimedOut(TransientFailure):
     code = "timed_out"
 
 
+class ConnectTimedOut(ReplyTimedOut):
+    """No connection came about in time; `code` is that of every time-out."""
+
+
 class ConnectionBroken(TransientFailure):
     code = "connection_broken"
+
+
+class NetworkUnreachable(ClarityError):
+    code = "network"
+
+    def __init__(self) -> None:
+        super().__init__(
+            "No business got a connection to Clarity, so the rest of the calls was not sent; check "
+            "this machine's network, its proxy and CLARITY_API_URL, and run the day again."
+        )
 
 
 class RebuildFailed(ClarityError):

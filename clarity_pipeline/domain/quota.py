@@ -13,7 +13,17 @@ from datetime import UTC, date, datetime, time, timedelta
 from enum import StrEnum
 from typing import Final
 
+from clarity_pipeline.domain.exports import Verdict
+
 DAILY_CALL_LIMIT: Final = 10
+
+CALL_TIMEOUT_SECONDS: Final = 120
+"""How long one call may take, from sending it to the last byte of the reply."""
+
+CALL_LEASE: Final = timedelta(seconds=CALL_TIMEOUT_SECONDS + 60)
+"""For so long after it was reserved, a slot without an outcome is a call that somebody is making;
+after it, of a process that died. The margin is for landing and judging the reply, which may wait
+half a minute each for a busy database."""
 
 OwedCall = tuple[str, str]
 """(business id, dimension set): a combo of yesterday that the schedule still has to fetch."""
@@ -85,10 +95,11 @@ def refuse_slot(
     used: int,
     rate_limited: bool,
     owed: Collection[OwedCall],
-    wanted: OwedCall,
+    wanted: OwedCall | None,
     may_use_share: bool,
 ) -> RefusalReason | None:
-    """Decide whether the next slot may be taken for `wanted`; None means yes.
+    """Decide whether the next slot may be taken for `wanted`, if that is a call that can be owed;
+    None means yes.
 
     `owed` are the calls of yesterday that the schedule has still to make and nobody has in
     flight. Whoever makes one of them pays it off, so a manual sync of yesterday is not held
@@ -107,6 +118,99 @@ def refuse_slot(
     return None
 
 
+@dataclass(frozen=True, slots=True)
+class SlotGranted:
+    """The next slot may be taken."""
+
+
+@dataclass(frozen=True, slots=True)
+class SlotRefused:
+    """There is no slot for this purpose now."""
+
+    reason: RefusalReason
+
+
+@dataclass(frozen=True, slots=True)
+class AlreadyLanded:
+    """The very call has been answered: its reply, and what that turned out to be.
+
+    Without a verdict nobody has judged it yet; to do so costs no call.
+    """
+
+    export_id: int
+    verdict: Verdict | None
+    detail: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class InFlight:
+    """The very call is being made by somebody; his claim ends when he settles, or at `until`."""
+
+    utc_day: date
+    slot: int
+    until: datetime
+    token_fingerprint: str | None
+
+
+SlotDecision = SlotGranted | SlotRefused | AlreadyLanded | InFlight
+
+
+def lease_ends_at(reserved_at: datetime) -> datetime:
+    """When a slot without an outcome stops being a call that somebody is making."""
+    return reserved_at + CALL_LEASE
+
+
+def decide_slot(
+    *,
+    purpose: Purpose,
+    landed: Collection[AlreadyLanded],
+    in_flight: Collection[InFlight],
+    used: int,
+    rate_limited: bool,
+    owed: Collection[OwedCall],
+    pays_off: OwedCall | None,
+    may_use_share: bool,
+    now: datetime,
+) -> SlotDecision:
+    """Decide what becomes of the wish to make a call.
+
+    `landed` and `in_flight` are about the very call that is wanted: business, day, dimension set
+    and number of days. `pays_off` is the owed call that it is, if any (see refuse_slot). A test of
+    a connection asks whether Clarity takes the token now, which no other call answers.
+    """
+    if purpose is not Purpose.TEST:
+        found = min(landed, key=_rank, default=None) or next(
+            (claim for claim in in_flight if now < claim.until), None
+        )
+        if found is not None:
+            return found
+    reason = refuse_slot(
+        used=used,
+        rate_limited=rate_limited,
+        owed=owed,
+        wanted=pays_off,
+        may_use_share=may_use_share,
+    )
+    return SlotGranted() if reason is None else SlotRefused(reason)
+
+
+def _rank(reply: AlreadyLanded) -> tuple[int, int]:
+    """An accepted reply stands whatever else there is; one that may yet be accepted comes next."""
+    weight = {Verdict.ACCEPTED: 0, None: 1}.get(reply.verdict, 2)
+    return weight, reply.export_id
+
+
+def outcome_left_behind(
+    *, reserved_at: datetime, reply: AlreadyLanded | None, now: datetime
+) -> CallOutcome | None:
+    """What an unsettled slot is settled as by somebody else; None while it may be in flight."""
+    if reply is not None:
+        if reply.verdict is None or reply.verdict is Verdict.ACCEPTED:
+            return CallOutcome.LANDED
+        return CallOutcome(reply.verdict.value)
+    return CallOutcome.ABANDONED if now >= lease_ends_at(reserved_at) else None
+
+
 def refusal_message(
     reason: RefusalReason, *, project_id: str, utc_day: date, used: int, kept: int
 ) -> str:
@@ -119,10 +223,13 @@ def refusal_message(
                 f"used; they come back at {reset}."
             )
         case RefusalReason.RATE_LIMITED:
-            ours = f"we had used {used} of {DAILY_CALL_LIMIT}"
+            foreign = (
+                f", although only {used} of its {DAILY_CALL_LIMIT} calls were ours: another tool "
+                "uses this project"
+            )
             return (
-                f"Clarity says that the calls of project {project_id} for {utc_day} are used up "
-                f"({ours}); they come back at {reset}."
+                f"Clarity says (HTTP 429) that the calls of project {project_id} for {utc_day} are "
+                f"used up{foreign if used < DAILY_CALL_LIMIT else ''}; they come back at {reset}."
             )
         case RefusalReason.KEPT_FOR_SCHEDULE:
             return (

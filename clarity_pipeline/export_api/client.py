@@ -25,6 +25,7 @@ from clarity_pipeline.domain.errors import (
     AuthenticationFailed,
     ConfigurationError,
     ConnectionBroken,
+    ConnectTimedOut,
     ExportError,
     RateLimited,
     ReplyTimedOut,
@@ -33,6 +34,7 @@ from clarity_pipeline.domain.errors import (
     ServiceUnavailable,
 )
 from clarity_pipeline.domain.exports import Export, ExportRequest, ReplySummary, verify
+from clarity_pipeline.domain.quota import CALL_TIMEOUT_SECONDS
 from clarity_pipeline.settings import check_api_url, is_loopback
 
 if TYPE_CHECKING:
@@ -56,7 +58,7 @@ class Timeouts:
     connect_seconds: float = 10
     read_seconds: float = 60
     write_seconds: float = 10
-    total_seconds: float = 120
+    total_seconds: float = CALL_TIMEOUT_SECONDS
 
 
 class FetchedExport(NamedTuple):
@@ -439,7 +441,7 @@ def _bad_gzip() -> ReplyUnreadable:
 
 def _timed_out(error: Exception, timeouts: Timeouts) -> ReplyTimedOut:
     if isinstance(error, httpx.ConnectTimeout):
-        return ReplyTimedOut(
+        return ConnectTimedOut(
             f"Clarity could not be reached within {timeouts.connect_seconds:g} s; check the "
             "network and try again."
         )

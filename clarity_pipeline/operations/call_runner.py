@@ -17,7 +17,7 @@ Result = TypeVar("Result")
 
 
 class CallRunner:
-    """Runs calls on a loop of its own thread, at most `most_at_once` at the same time.
+    """Runs calls on a loop of its own thread; its caller says how many are out at once.
 
     An executor that runs one step after the other would make the network time of every step add
     up. So whoever plans a day may `announce` its calls: the first `outcomes` asked for then
@@ -26,9 +26,8 @@ class CallRunner:
     every step makes exactly the calls it asks for.
     """
 
-    def __init__(self, caller: GuardedCaller, *, most_at_once: int) -> None:
+    def __init__(self, caller: GuardedCaller) -> None:
         self._caller = caller
-        self._places = asyncio.Semaphore(most_at_once)
         self._starting = threading.Lock()
         self._closed = False
         self._announced: list[PlannedCall] = []
@@ -77,15 +76,11 @@ class CallRunner:
             for call in calls:
                 if call not in self._under_way:
                     self._under_way[call] = asyncio.run_coroutine_threadsafe(
-                        self._make_in_turn(call), self._loop
+                        self._caller.make(call), self._loop
                     )
 
     def _on_loop(self, work: Coroutine[object, object, Result]) -> Result:
         return asyncio.run_coroutine_threadsafe(work, self._loop).result()
-
-    async def _make_in_turn(self, call: PlannedCall) -> ComboOutcome:
-        async with self._places:
-            return await self._caller.make(call)
 
     async def _shut_down(self) -> None:
         unfinished = [task for task in asyncio.all_tasks() if task is not asyncio.current_task()]

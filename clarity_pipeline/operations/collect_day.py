@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import date, datetime
+from datetime import date, datetime, timedelta
 
 from clarity_pipeline.domain.collection import (
     BusinessPlan,
@@ -16,19 +16,12 @@ from clarity_pipeline.domain.collection import (
     plan_business_day,
     purpose_of,
     telling_outcome,
-    verdict_of,
 )
 from clarity_pipeline.domain.days import check_day_is_over, day_collected_at
-from clarity_pipeline.domain.errors import (
-    ExportCorrupt,
-    ExportError,
-    InvalidDay,
-    NotConnected,
-    SyncDisabled,
-)
-from clarity_pipeline.domain.exports import Verdict, verify_reply
+from clarity_pipeline.domain.errors import InvalidDay, NotConnected, SyncDisabled
 from clarity_pipeline.domain.sync_jobs import JobStatus, Trigger
-from clarity_pipeline.store import connections, exports, sync_jobs
+from clarity_pipeline.operations.guarded_call import judge_landed
+from clarity_pipeline.store import connections, exports, quota_ledger, sync_jobs
 from clarity_pipeline.store.connections import ConnectionRecord
 from clarity_pipeline.store.database import Database
 
@@ -37,10 +30,15 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class DayPlan:
-    """A planned day; carries no secret, so that it may travel between ops."""
+    """A planned day; carries no secret, so that it may travel between ops.
 
+    `asked_for` are the businesses that the run was narrowed to; empty means all.
+    """
+
+    run_id: str
     day: date
     trigger: Trigger
+    asked_for: tuple[str, ...]
     businesses: tuple[BusinessPlan, ...]
     job_ids: Mapping[str, int]
 
@@ -58,6 +56,14 @@ class DayPlan:
             for plan in self.businesses
             if rank < len(plan.to_fetch)
         )
+
+
+@dataclass(frozen=True, slots=True)
+class StepOutcomes:
+    """What the calls of one step came to, and the run that made them."""
+
+    run_id: str
+    outcomes: tuple[ComboOutcome, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,6 +102,13 @@ def plan_day(
             record for record in connections.list_connections(database) if should_have(record, day)
         ]
     landed = _landed_replies(database, day=day, business_ids=[r.business_id for r in records])
+    quota_ledger.settle_left_behind(
+        database,
+        project_ids={record.project_id for record in records if record.project_id},
+        # The calls of a day are made on the next one; tests of a connection on either.
+        utc_days=(day, day + timedelta(days=1)),
+        now=now,
+    )
     plans: list[BusinessPlan] = []
     for record in records:
         assert record.project_id is not None
@@ -118,20 +131,69 @@ def plan_day(
         dagster_run_id=run_id,
         now=now,
     )
-    return DayPlan(day=day, trigger=trigger, businesses=tuple(plans), job_ids=job_ids)
+    return DayPlan(
+        run_id=run_id,
+        day=day,
+        trigger=trigger,
+        asked_for=tuple(business_ids),
+        businesses=tuple(plans),
+        job_ids=job_ids,
+    )
+
+
+def collect_in_run(
+    database: Database,
+    plan: DayPlan,
+    steps: Iterable[StepOutcomes],
+    *,
+    run_id: str,
+    make_calls: Callable[[Sequence[PlannedCall]], Sequence[ComboOutcome]],
+    overview_default: bool,
+    now: datetime,
+) -> tuple[DayPlan, list[ComboOutcome]]:
+    """The plan and the outcomes that a run is to settle.
+
+    A run that is executed again in parts is handed the plan and the outcomes of the run before it,
+    and they are history: the day is planned anew for this run, which makes the calls that are
+    missing now. The outcomes of steps that this run has executed itself stand.
+    """
+    own = [outcome for step in steps if step.run_id == run_id for outcome in step.outcomes]
+    if plan.run_id == run_id:
+        return plan, own
+    anew = plan_day(
+        database,
+        day=plan.day,
+        business_ids=plan.asked_for,
+        trigger=plan.trigger,
+        overview_default=overview_default,
+        run_id=run_id,
+        now=now,
+    )
+    planned = {business.business_id for business in anew.businesses}
+    own = [outcome for outcome in own if outcome.business_id in planned]
+    made = {(outcome.business_id, outcome.dimension_set) for outcome in own}
+    missing = [
+        call for call in anew.calls if (call.business_id, call.combo.dimension_set) not in made
+    ]
+    return anew, [*own, *make_calls(missing)]
 
 
 def settle_day(
     database: Database, plan: DayPlan, outcomes: Sequence[ComboOutcome], *, now: datetime
 ) -> list[SettledBusiness]:
-    """Close every sync job of the plan with the outcomes of its combos."""
-    by_business: dict[str, list[ComboOutcome]] = {
-        business.business_id: list(business.settled) for business in plan.businesses
+    """Close every sync job of the plan with the outcomes of its combos.
+
+    What a call came to says more than what the plan had found without one.
+    """
+    by_business: dict[str, dict[str, ComboOutcome]] = {
+        business.business_id: {outcome.dimension_set: outcome for outcome in business.settled}
+        for business in plan.businesses
     }
     for outcome in outcomes:
-        by_business[outcome.business_id].append(outcome)
+        by_business[outcome.business_id][outcome.dimension_set] = outcome
     settled: list[SettledBusiness] = []
-    for business_id, combos in by_business.items():
+    for business_id, by_combo in by_business.items():
+        combos = list(by_combo.values())
         status = job_status(combos)
         calls_used = sum(outcome.calls for outcome in combos)
         telling = telling_outcome(combos)
@@ -197,28 +259,8 @@ def _landed_replies(
             continue
         verdict, detail = reply.verdict, reply.detail
         if verdict is None:
-            verdict, detail = _judge_landed(database, reply.id)
+            verdict, detail = judge_landed(database, reply.id)
         landed.setdefault(reply.business_id, []).append(
             LandedReply(reply.dimension_set, verdict, detail)
         )
     return landed
-
-
-def _judge_landed(database: Database, export_id: int) -> tuple[Verdict | None, str | None]:
-    """Judge a reply whose process ended between landing and judging it; that costs no call."""
-    try:
-        summary = verify_reply(exports.read_export(database, export_id).export)
-    except ExportError as error:
-        verdict = verdict_of(error)
-        assert verdict is not None
-        exports.judge(
-            database, export_id=export_id, verdict=verdict, summary=None, detail=str(error)
-        )
-        return verdict, str(error)
-    except ExportCorrupt:
-        logger.exception("landed export %d cannot be read back", export_id)
-        return None, None
-    exports.judge(
-        database, export_id=export_id, verdict=Verdict.ACCEPTED, summary=summary, detail=None
-    )
-    return Verdict.ACCEPTED, None

@@ -176,8 +176,8 @@ def complaint_if_all_failed(settled: Sequence[SettledBusiness]) -> str | None:
     first = settled[0]
     return (
         f"None of {len(settled)} businesses could be collected; the first, {first.business_id}: "
-        f"{first.status.value} ({first.message}). Once mended, run the whole partition again: "
-        "re-executing from this step would not ask Clarity."
+        f"{first.status.value} ({first.message}). Once mended, run the partition again "
+        "or re-execute this run from failure: either asks Clarity for what is missing, no more."
     )
 
 

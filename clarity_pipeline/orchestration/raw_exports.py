@@ -11,7 +11,6 @@ from typing import Any, Final
 import dagster as dg
 
 from clarity_pipeline.domain.collection import (
-    ComboOutcome,
     PlannedCall,
     plan_batches,
     trigger_of_run,
@@ -25,7 +24,7 @@ from clarity_pipeline.domain.dimensions import (
     DimensionCombo,
 )
 from clarity_pipeline.operations import collect_day, day_report
-from clarity_pipeline.operations.collect_day import DayPlan
+from clarity_pipeline.operations.collect_day import DayPlan, StepOutcomes
 from clarity_pipeline.orchestration.partitions import day_of, days
 from clarity_pipeline.orchestration.resources import (
     ClockResource,
@@ -36,7 +35,6 @@ from clarity_pipeline.orchestration.resources import (
 CLARITY_API_POOL: Final = "clarity_api"
 
 Batch = list[PlannedCall]
-Outcomes = list[ComboOutcome]
 
 
 class DaySelection(dg.Config):
@@ -95,10 +93,15 @@ def _build_fetch_op(combo: DimensionCombo) -> dg.OpDefinition:
         pool=CLARITY_API_POOL,
     )
     def fetch(
-        batch: Batch, store: StoreResource, export_api: ExportApiResource, clock: ClockResource
-    ) -> Outcomes:
+        context: dg.OpExecutionContext,
+        batch: Batch,
+        store: StoreResource,
+        export_api: ExportApiResource,
+        clock: ClockResource,
+    ) -> StepOutcomes:
         calls = [call for call in batch if call.combo == combo]
-        return export_api.call_runner(store, clock).outcomes(calls)
+        outcomes = export_api.call_runner(store, clock).outcomes(calls)
+        return StepOutcomes(context.run_id, tuple(outcomes))
 
     return fetch
 
@@ -110,20 +113,32 @@ fetch_url_campaign_channel = _build_fetch_op(URL_CAMPAIGN_CHANNEL)
 fetch_overview = _build_fetch_op(OVERVIEW)
 
 
-@dg.op(name="collect_outcomes")
+@dg.op(name="collect_outcomes", pool=CLARITY_API_POOL)
 def collect_outcomes(
+    context: dg.OpExecutionContext,
     plan: DayPlan,
-    url_device: list[Outcomes],
-    url_source: list[Outcomes],
-    url_country: list[Outcomes],
-    url_campaign_channel: list[Outcomes],
-    overview: list[Outcomes],
+    url_device: list[StepOutcomes],
+    url_source: list[StepOutcomes],
+    url_country: list[StepOutcomes],
+    url_campaign_channel: list[StepOutcomes],
+    overview: list[StepOutcomes],
     store: StoreResource,
+    export_api: ExportApiResource,
     clock: ClockResource,
 ) -> dg.Output[None]:
-    """Settle the sync jobs; fail only when every single business failed."""
-    per_combo = (url_device, url_source, url_country, url_campaign_channel, overview)
-    outcomes = [outcome for combo in per_combo for batch in combo for outcome in batch]
+    """Settle the sync jobs; fail only when every single business failed.
+
+    In the pool: executed again in another run, it is the step that makes the missing calls.
+    """
+    plan, outcomes = collect_day.collect_in_run(
+        store.database,
+        plan,
+        [*url_device, *url_source, *url_country, *url_campaign_channel, *overview],
+        run_id=context.run_id,
+        make_calls=lambda calls: export_api.call_runner(store, clock).outcomes(calls),
+        overview_default=store.settings.overview,
+        now=clock.now(),
+    )
     settled = collect_day.settle_day(store.database, plan, outcomes, now=clock.now())
     report = day_report.report_collected_day(store.database, plan.day)
     metadata = report.metadata(dg.MetadataValue.md)

@@ -91,8 +91,8 @@ class ExportApiResource(dg.ConfigurableResource[None]):
                     clock=clock.now,
                     overview_default=settings.overview,
                     retry_after_seconds=self.retry_after_seconds,
-                ),
-                most_at_once=self.most_calls_at_once,
+                    most_at_once=self.most_calls_at_once,
+                )
             )
         return self._runner
 

@@ -7,23 +7,31 @@ given back. The primary key and a CHECK make an eleventh call impossible whateve
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
-from typing import Any
+from typing import Any, Final
 
-from sqlalchemy import Connection, Row, insert, select, text, update
+from sqlalchemy import Column, Connection, Row, bindparam, insert, select, text, update
 
 from clarity_pipeline.domain.dimensions import combos_of_a_day
 from clarity_pipeline.domain.errors import QuotaRefused
+from clarity_pipeline.domain.exports import MAX_DAYS, Verdict
 from clarity_pipeline.domain.quota import (
     DAILY_CALL_LIMIT,
+    AlreadyLanded,
     CallOutcome,
+    InFlight,
     OwedCall,
     Purpose,
     QuotaState,
     RefusalReason,
+    SlotGranted,
+    SlotRefused,
+    decide_slot,
+    lease_ends_at,
+    outcome_left_behind,
     refusal_message,
-    refuse_slot,
     resets_at,
     utc_day_of,
 )
@@ -43,6 +51,16 @@ class Reservation:
     business_id: str
     purpose: Purpose
     dimension_set: str
+
+
+@dataclass(frozen=True, slots=True)
+class _VeryCall:
+    """What makes two calls the same call: one reply would do for both."""
+
+    business_id: str
+    day: date
+    dimension_set: str
+    num_of_days: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,37 +84,56 @@ def reserve(
     project_id: str,
     business_id: str,
     purpose: Purpose,
+    day: date,
     dimension_set: str,
     may_use_share: bool,
     now: datetime,
     overview_default: bool = False,
     num_of_days: int = 1,
     token_fingerprint: str | None = None,
-) -> Reservation:
+    unreadable: Collection[int] = (),
+) -> Reservation | AlreadyLanded | InFlight:
     """Take the next slot of the project's UTC day, committed when this returns.
 
-    `may_use_share` is for the schedule's first attempts (domain.quota.refuse_slot);
-    `overview_default` is the setting that businesses without an override follow. Raises
-    QuotaRefused, or UnknownBusiness.
+    No slot is taken for a call that has been answered or that somebody is making: what comes back
+    then says so (domain.quota.decide_slot). `day` is the day that the reply is to be stored under;
+    `may_use_share` is for the schedule's first attempts; `overview_default` is the setting that
+    businesses without an override follow; `unreadable` are landed exports that were found damaged
+    and do not count. Raises QuotaRefused, or UnknownBusiness.
     """
     utc_day = utc_day_of(now)
+    wanted = _VeryCall(business_id, day, dimension_set, num_of_days)
     with database.transaction() as connection:
         _lock_project_day(connection, project_id, utc_day)
+        # The ledger is read before the replies, and whoever makes a call lands before he settles:
+        # between the two reads a call can at worst still look in flight, never as if nobody had
+        # made it.
         calls = _calls(connection, project_id, utc_day)
+        landed = _landed(connection, wanted)
         used = max((call.slot for call in calls), default=0)
         rate_limited = _is_rate_limited(calls)
         owed: set[OwedCall] = set()
         if not may_use_share and used < DAILY_CALL_LIMIT and not rate_limited:
-            owed = _owed(connection, project_id, utc_day, calls, overview_default=overview_default)
-        reason = refuse_slot(
+            owed = _owed(
+                connection, project_id, utc_day, calls, overview_default=overview_default, now=now
+            )
+        decision = decide_slot(
+            purpose=purpose,
+            landed=[reply for reply in landed if reply.export_id not in unreadable],
+            in_flight=_in_flight(calls, wanted),
             used=used,
             rate_limited=rate_limited,
             owed=owed,
-            wanted=(business_id, dimension_set),
+            pays_off=(business_id, dimension_set) if num_of_days == 1 else None,
             may_use_share=may_use_share,
+            now=now,
         )
-        if reason is not None:
-            raise _refused(reason, project_id=project_id, utc_day=utc_day, used=used, owed=owed)
+        if isinstance(decision, SlotRefused):
+            raise _refused(
+                decision.reason, project_id=project_id, utc_day=utc_day, used=used, owed=owed
+            )
+        if not isinstance(decision, SlotGranted):
+            return decision
         check_businesses_exist(connection, [business_id])
         reservation = Reservation(
             project_id=project_id,
@@ -139,6 +176,67 @@ def settle(
         )
 
 
+def outcome_of_slot(
+    database: Database, *, project_id: str, utc_day: date, slot: int
+) -> CallOutcome | None:
+    """What became of one call so far; None while it is in flight."""
+    statement = select(api_calls.c.outcome).where(
+        api_calls.c.project_id == project_id,
+        api_calls.c.utc_day == utc_day,
+        api_calls.c.slot == slot,
+    )
+    with database.reading() as connection:
+        outcome = connection.execute(statement).scalar()
+    return CallOutcome(outcome) if outcome else None
+
+
+def settle_left_behind(
+    database: Database, *, project_ids: Collection[str], utc_days: Collection[date], now: datetime
+) -> int:
+    """Settle the slots whose process died before it could; returns how many those were.
+
+    One whose reply has landed is what the reply was judged to be. One without a reply is abandoned
+    once nobody can be making its call any more; it stays spent.
+    """
+    column = api_calls.c
+    unsettled = select(api_calls).where(
+        column.project_id.in_(set(project_ids)),
+        column.utc_day.in_(set(utc_days)),
+        column.outcome.is_(None),
+    )
+    with database.reading() as connection:
+        calls = list(connection.execute(unsettled))
+        replies = _replies_to(connection, calls)
+    settled: list[dict[str, object]] = []
+    for call in calls:
+        reply = _reply_to(call, replies)
+        outcome = outcome_left_behind(reserved_at=call.reserved_at, reply=reply, now=now)
+        if outcome is not None:
+            settled.append(
+                {
+                    "of_project": call.project_id,
+                    "on_day": call.utc_day,
+                    "in_slot": call.slot,
+                    "became": outcome.value,
+                    "at": now,
+                }
+            )
+    if settled:
+        with database.transaction() as connection:
+            connection.execute(
+                update(api_calls)
+                .where(
+                    column.project_id == bindparam("of_project"),
+                    column.utc_day == bindparam("on_day"),
+                    column.slot == bindparam("in_slot"),
+                    column.outcome.is_(None),
+                )
+                .values(outcome=bindparam("became"), settled_at=bindparam("at")),
+                settled,
+            )
+    return len(settled)
+
+
 def quota_state(
     database: Database, *, project_id: str, now: datetime, overview_default: bool = False
 ) -> QuotaState:
@@ -146,7 +244,9 @@ def quota_state(
     utc_day = utc_day_of(now)
     with database.reading() as connection:
         calls = _calls(connection, project_id, utc_day)
-        owed = _owed(connection, project_id, utc_day, calls, overview_default=overview_default)
+        owed = _owed(
+            connection, project_id, utc_day, calls, overview_default=overview_default, now=now
+        )
     used = max((call.slot for call in calls), default=0)
     return QuotaState(
         project_id=project_id,
@@ -198,6 +298,76 @@ def _is_rate_limited(calls: list[Row[Any]]) -> bool:
     return any(call.outcome == CallOutcome.RATE_LIMITED for call in calls)
 
 
+_REPLY_COLUMNS: Final[list[Column[Any]]] = [
+    column for column in raw_exports.c if column.name != "body_zstd"
+]
+
+
+def _landed(connection: Connection, wanted: _VeryCall) -> list[AlreadyLanded]:
+    column = raw_exports.c
+    statement = select(*_REPLY_COLUMNS).where(
+        column.date == wanted.day,
+        column.business_id == wanted.business_id,
+        column.dimension_set == wanted.dimension_set,
+        column.num_of_days == wanted.num_of_days,
+    )
+    return [_already_landed(row) for row in connection.execute(statement)]
+
+
+def _already_landed(row: Row[Any]) -> AlreadyLanded:
+    verdict = Verdict(row.verdict) if row.verdict else None
+    return AlreadyLanded(export_id=row.id, verdict=verdict, detail=row.verdict_detail)
+
+
+def _in_flight(calls: list[Row[Any]], wanted: _VeryCall) -> list[InFlight]:
+    """Unsettled slots of the very call. Its day follows from the UTC day that they are of."""
+    return [
+        InFlight(
+            utc_day=call.utc_day,
+            slot=call.slot,
+            until=lease_ends_at(call.reserved_at),
+            token_fingerprint=call.token_fingerprint,
+        )
+        for call in calls
+        if call.outcome is None
+        and call.business_id == wanted.business_id
+        and call.dimension_set == wanted.dimension_set
+        and call.num_of_days == wanted.num_of_days
+    ]
+
+
+_LONGEST_WINDOW: Final = timedelta(days=MAX_DAYS)
+
+
+def _replies_to(connection: Connection, calls: list[Row[Any]]) -> list[Row[Any]]:
+    """Every reply that may belong to one of these slots."""
+    if not calls:
+        return []
+    column = raw_exports.c
+    statement = select(*_REPLY_COLUMNS).where(
+        column.business_id.in_({call.business_id for call in calls}),
+        column.date >= min(call.utc_day for call in calls) - _LONGEST_WINDOW,
+        column.date <= max(call.utc_day for call in calls),
+    )
+    rows: Sequence[Row[Any]] = connection.execute(statement).all()
+    return list(rows)
+
+
+def _reply_to(call: Row[Any], replies: list[Row[Any]]) -> AlreadyLanded | None:
+    """The reply that came of a slot. The slot of another UTC day may have the same number."""
+    for reply in replies:
+        if (
+            reply.project_id == call.project_id
+            and reply.slot == call.slot
+            and reply.business_id == call.business_id
+            and reply.dimension_set == call.dimension_set
+            and reply.num_of_days == call.num_of_days
+            and call.reserved_at <= reply.requested_at <= lease_ends_at(call.reserved_at)
+        ):
+            return _already_landed(reply)
+    return None
+
+
 def _owed(
     connection: Connection,
     project_id: str,
@@ -205,6 +375,7 @@ def _owed(
     calls: list[Row[Any]],
     *,
     overview_default: bool,
+    now: datetime,
 ) -> set[OwedCall]:
     """The calls of yesterday that the schedule has still to make and nobody has in flight."""
     yesterday = utc_day - timedelta(days=1)
@@ -235,7 +406,11 @@ def _owed(
             landed.business_id.in_([business_id for business_id, _ in enabled]),
         )
     )
-    in_flight = {(call.business_id, call.dimension_set) for call in calls if call.outcome is None}
+    in_flight = {
+        (call.business_id, call.dimension_set)
+        for call in calls
+        if call.outcome is None and call.num_of_days == 1 and now < lease_ends_at(call.reserved_at)
+    }
     return owed.difference(((row.business_id, row.dimension_set) for row in arrived), in_flight)
 
 

@@ -14,36 +14,18 @@ from clarity_pipeline.domain.collection import (
     ComboStatus,
     LandedReply,
     PlannedCall,
-    call_outcome_of,
     exports_of_record,
     is_aligned,
     job_status,
-    outcome_of_error,
     plan_batches,
     plan_business_day,
     purpose_of,
     telling_outcome,
     trigger_of_run,
-    verdict_of,
 )
 from clarity_pipeline.domain.dimensions import DEFAULT_COMBOS, OVERVIEW, URL_DEVICE, URL_SOURCE
-from clarity_pipeline.domain.errors import (
-    AuthenticationFailed,
-    ClarityError,
-    ConnectionBroken,
-    DatabaseBusy,
-    DimensionIgnored,
-    ExportError,
-    NoLongerCollectable,
-    QuotaRefused,
-    RateLimited,
-    ReplyTimedOut,
-    ReplyUnreadable,
-    RequestRejected,
-    ServiceUnavailable,
-)
 from clarity_pipeline.domain.exports import Verdict
-from clarity_pipeline.domain.quota import CallOutcome, Purpose
+from clarity_pipeline.domain.quota import Purpose
 from clarity_pipeline.domain.sync_jobs import JobStatus, Trigger
 
 DAY = date(2026, 11, 22)
@@ -65,10 +47,6 @@ def plan(*landed: LandedReply, now: datetime = ON_TIME, overview: bool = False) 
 
 def reply(dimension_set: str, verdict: Verdict | None = Verdict.ACCEPTED) -> LandedReply:
     return LandedReply(dimension_set, verdict, "kept as it came")
-
-
-def call(business_id: str = "acme") -> PlannedCall:
-    return PlannedCall(business_id, "abc123", DAY, URL_DEVICE, Purpose.MANUAL)
 
 
 def test_a_new_day_needs_the_four_combos_most_valuable_first() -> None:
@@ -135,55 +113,6 @@ def test_batches_are_bounded_balanced_and_keep_a_business_together(
     homes = [{item.business_id for item in batch} for batch in batches]
     assert sum(map(len, homes)) == businesses
     assert max(map(len, homes), default=0) - min(map(len, homes), default=0) <= 1
-
-
-ERRORS: list[tuple[ExportError, CallOutcome, Verdict | None, ComboStatus]] = [
-    (AuthenticationFailed("x"), CallOutcome.AUTH_FAILED, None, ComboStatus.AUTH_FAILED),
-    (RateLimited("x"), CallOutcome.RATE_LIMITED, None, ComboStatus.RATE_LIMITED),
-    (
-        RequestRejected("x"),
-        CallOutcome.REQUEST_REJECTED,
-        Verdict.REQUEST_REJECTED,
-        ComboStatus.REFUSED,
-    ),
-    (
-        ReplyUnreadable("x"),
-        CallOutcome.REPLY_UNREADABLE,
-        Verdict.REPLY_UNREADABLE,
-        ComboStatus.REFUSED,
-    ),
-    (
-        DimensionIgnored("x"),
-        CallOutcome.DIMENSION_IGNORED,
-        Verdict.DIMENSION_IGNORED,
-        ComboStatus.REFUSED,
-    ),
-    (ServiceUnavailable("x"), CallOutcome.SERVICE_UNAVAILABLE, None, ComboStatus.UNAVAILABLE),
-    (ReplyTimedOut("x"), CallOutcome.TIMED_OUT, None, ComboStatus.UNAVAILABLE),
-    (ConnectionBroken("x"), CallOutcome.CONNECTION_BROKEN, None, ComboStatus.UNAVAILABLE),
-]
-
-
-@pytest.mark.parametrize(("error", "ledger", "verdict", "status"), ERRORS)
-def test_each_class_of_error_has_one_consequence(
-    error: ExportError, ledger: CallOutcome, verdict: Verdict | None, status: ComboStatus
-) -> None:
-    assert call_outcome_of(error) is ledger
-    assert verdict_of(error) is verdict
-    assert outcome_of_error(call(), error, calls=1).status is status
-
-
-@pytest.mark.parametrize(
-    ("error", "status"),
-    [
-        (QuotaRefused("x", resets_at=TOO_LATE), ComboStatus.QUOTA_REFUSED),
-        (DatabaseBusy("x"), ComboStatus.OWN_FAULT),
-        (NoLongerCollectable(DAY), ComboStatus.GAP),
-    ],
-)
-def test_what_never_reached_clarity_is_told_apart(error: ClarityError, status: ComboStatus) -> None:
-    outcome = outcome_of_error(call(), error, calls=0)
-    assert (outcome.status, outcome.calls, outcome.message) == (status, 0, str(error))
 
 
 def outcomes(*statuses: ComboStatus) -> list[ComboOutcome]:

@@ -9,11 +9,24 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
+from clarity_pipeline.domain.exports import Verdict
 from clarity_pipeline.domain.quota import (
+    CALL_LEASE,
+    CALL_TIMEOUT_SECONDS,
     DAILY_CALL_LIMIT,
+    AlreadyLanded,
+    CallOutcome,
+    InFlight,
     OwedCall,
+    Purpose,
     QuotaState,
     RefusalReason,
+    SlotDecision,
+    SlotGranted,
+    SlotRefused,
+    decide_slot,
+    lease_ends_at,
+    outcome_left_behind,
     refusal_message,
     refuse_slot,
     resets_at,
@@ -192,3 +205,92 @@ def test_a_refusal_names_the_project_and_when_there_will_be_calls(reason: Refusa
     assert "abc123" in message
     assert "2026-11-03 00:00 UTC" in message
     assert message.endswith(".")
+
+
+def test_a_429_before_our_ledger_reached_ten_is_somebody_elses_doing() -> None:
+    def told(used: int) -> str:
+        return refusal_message(
+            RefusalReason.RATE_LIMITED, project_id="abc123", utc_day=DAY, used=used, kept=0
+        )
+
+    assert "although only 3 of its 10 calls were ours: another tool uses this project" in told(3)
+    assert "only 9 of its 10 calls were ours" in told(9)
+    assert "ours" not in told(10)
+
+
+NOW = datetime(2026, 11, 2, 0, 15, tzinfo=UTC)
+ACCEPTED = AlreadyLanded(7, Verdict.ACCEPTED, None)
+UNJUDGED = AlreadyLanded(8, None, None)
+REFUSED = AlreadyLanded(3, Verdict.REPLY_UNREADABLE, "cut off")
+
+
+def claim(reserved_at: datetime) -> InFlight:
+    return InFlight(utc_day=DAY, slot=1, until=lease_ends_at(reserved_at), token_fingerprint="f1")
+
+
+def decide(
+    *,
+    landed: list[AlreadyLanded] | None = None,
+    in_flight: list[InFlight] | None = None,
+    purpose: Purpose = Purpose.SCHEDULE,
+    used: int = 1,
+) -> SlotDecision:
+    return decide_slot(
+        purpose=purpose,
+        landed=landed or [],
+        in_flight=in_flight or [],
+        used=used,
+        rate_limited=False,
+        owed=(),
+        pays_off=None,
+        may_use_share=True,
+        now=NOW,
+    )
+
+
+def test_a_lease_is_longer_than_any_call() -> None:
+    assert timedelta(seconds=CALL_TIMEOUT_SECONDS) < CALL_LEASE < timedelta(minutes=5)
+
+
+def test_the_best_reply_there_is_answers_a_call() -> None:
+    assert decide(landed=[REFUSED, UNJUDGED, ACCEPTED]) == ACCEPTED
+    assert decide(landed=[REFUSED, UNJUDGED]) == UNJUDGED
+    assert decide(landed=[REFUSED]) == REFUSED
+    assert decide() == SlotGranted()
+
+
+def test_a_reply_that_landed_is_not_waited_for_and_needs_no_slot() -> None:
+    assert decide(landed=[UNJUDGED], in_flight=[claim(NOW)], used=10) == UNJUDGED
+    assert decide(in_flight=[claim(NOW)], used=10) == claim(NOW)
+    assert decide(used=10) == SlotRefused(RefusalReason.SPENT)
+
+
+def test_only_a_claim_whose_lease_is_not_over_is_waited_for() -> None:
+    dead, alive = claim(NOW - CALL_LEASE), claim(NOW - timedelta(seconds=1))
+    assert decide(in_flight=[dead]) == SlotGranted()
+    assert decide(in_flight=[dead, alive]) == alive
+
+
+def test_a_test_asks_anyway() -> None:
+    for landed in ([ACCEPTED], [UNJUDGED], [REFUSED]):
+        assert decide(landed=landed, in_flight=[claim(NOW)], purpose=Purpose.TEST) == SlotGranted()
+
+
+@pytest.mark.parametrize(
+    ("reply", "expected"),
+    [
+        (ACCEPTED, CallOutcome.LANDED),
+        (UNJUDGED, CallOutcome.LANDED),
+        (REFUSED, CallOutcome.REPLY_UNREADABLE),
+        (None, None),
+    ],
+)
+def test_a_slot_left_behind_is_settled_by_its_reply(
+    reply: AlreadyLanded | None, expected: CallOutcome | None
+) -> None:
+    assert outcome_left_behind(reserved_at=NOW, reply=reply, now=NOW) is expected
+
+
+def test_a_slot_left_behind_without_a_reply_is_abandoned_after_its_lease() -> None:
+    later = NOW + CALL_LEASE
+    assert outcome_left_behind(reserved_at=NOW, reply=None, now=later) is CallOutcome.ABANDONED

@@ -54,8 +54,8 @@ class RecordingCaller:
 
 
 @contextmanager
-def running(caller: RecordingCaller, *, most_at_once: int = 16) -> Generator[CallRunner]:
-    runner = CallRunner(cast("Any", caller), most_at_once=most_at_once)
+def running(caller: RecordingCaller) -> Generator[CallRunner]:
+    runner = CallRunner(cast("Any", caller))
     try:
         yield runner
     finally:
@@ -86,7 +86,7 @@ def ask_in_background(runner: CallRunner, calls: list[PlannedCall]) -> threading
 
 def test_the_first_step_that_asks_starts_all_announced_calls() -> None:
     caller = RecordingCaller()
-    with running(caller, most_at_once=100) as runner:
+    with running(caller) as runner:
         runner.announce(CALLS)
         asking = ask_in_background(runner, CALLS[:1])
         wait_until_made(caller, len(CALLS))
@@ -114,20 +114,9 @@ def test_without_an_announcement_exactly_the_calls_asked_for_are_made() -> None:
     assert caller.made == CALLS[:3]
 
 
-def test_no_more_calls_than_allowed_are_under_way_at_once() -> None:
-    caller = RecordingCaller()
-    with running(caller, most_at_once=4) as runner:
-        asking = ask_in_background(runner, CALLS)
-        wait_until_made(caller, 4)
-        caller.release.set()
-        asking.join()
-    assert caller.most_under_way == 4
-    assert len(caller.made) == len(CALLS)
-
-
 def test_closing_gives_up_what_is_under_way_and_closes_the_client() -> None:
     caller = RecordingCaller()
-    runner = CallRunner(cast("Any", caller), most_at_once=2)
+    runner = CallRunner(cast("Any", caller))
     runner.announce(CALLS)
     failures: list[BaseException] = []
 
@@ -139,11 +128,10 @@ def test_closing_gives_up_what_is_under_way_and_closes_the_client() -> None:
 
     asking = threading.Thread(target=ask)
     asking.start()
-    wait_until_made(caller, 2)
+    wait_until_made(caller, len(CALLS))
     runner.close()
     asking.join()
     assert caller.client.closed
-    assert len(caller.made) == 2
     assert failures
     runner.close()
     with pytest.raises(CancelledError):

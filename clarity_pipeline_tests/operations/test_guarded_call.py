@@ -122,13 +122,14 @@ def test_a_test_of_the_connection_is_never_repeated(agency: Agency) -> None:
 
 def test_a_retry_takes_no_slot_that_the_schedule_still_needs(agency: Agency) -> None:
     project = agency.connect("acme")
-    for _ in range(6):
+    for number in range(6):
         quota_ledger.reserve(
             agency.database,
             project_id=project.project_id,
             business_id="acme",
             purpose=Purpose.MANUAL,
-            dimension_set="Browser",
+            day=DAY,
+            dimension_set=f"Browser{number}",
             may_use_share=False,
             now=agency.now,
         )
@@ -164,11 +165,13 @@ def test_a_reply_that_cannot_be_landed_is_our_own_fault_and_its_slot_stays_spent
 ) -> None:
     agency.connect("acme")
     with agency.database.transaction() as connection:
-        connection.execute(text("ALTER TABLE clarity_raw_exports RENAME TO hidden"))
+        connection.execute(
+            text("ALTER TABLE clarity_raw_exports RENAME COLUMN body_zstd TO hidden")
+        )
     (outcome,) = make(caller_of(agency), planned(agency))
     assert outcome.status is ComboStatus.OWN_FAULT
     assert outcome.calls == 1
-    assert len(ledger(agency)) == 1
+    assert [slot.outcome for slot in ledger(agency)] == [CallOutcome.ABANDONED]
 
 
 def test_a_call_that_crosses_midnight_is_counted_on_the_day_it_was_reserved(

@@ -29,7 +29,7 @@ def call_from_many_threads(
     url: str, key: str, base_url: str, project_id: str, now: datetime
 ) -> list[str]:
     """What one process does: THREADS_EACH callers that share nothing but the database."""
-    call = PlannedCall("acme", project_id, DAY, COMBO, Purpose.MANUAL)
+    call = PlannedCall("acme", project_id, DAY, COMBO, Purpose.TEST)
 
     def call_once(_: int) -> str:
         async def make() -> str:

@@ -136,7 +136,7 @@ def test_when_every_business_fails_the_run_fails_and_says_why(agency: Agency) ->
     assert not run.succeeded
     assert run.error is not None
     assert "expired: auth_failed" in run.error
-    assert "run the whole partition again" in run.error
+    assert "re-execute this run from failure" in run.error
 
 
 def test_a_429_pins_the_day_leaves_the_config_enabled_and_is_not_retried(agency: Agency) -> None:
@@ -363,6 +363,7 @@ def test_the_share_of_the_schedule_survives_a_spree_of_tests(agency: Agency) -> 
             project_id=project.project_id,
             business_id="acme",
             purpose=Purpose.TEST,
+            day=DAY,
             dimension_set="Browser",
             may_use_share=False,
             now=agency.now,

@@ -99,6 +99,7 @@ def test_everything_that_spends_quota_is_in_the_pool_and_nothing_else() -> None:
         "fetch_url_country",
         "fetch_url_campaign_channel",
         "fetch_overview",
+        "collect_outcomes",
     }
 
 

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import subprocess
 import sys
-from datetime import timedelta
+from collections.abc import Collection
+from datetime import date, timedelta
+from typing import Any
 
 import pytest
 from sqlalchemy import insert
@@ -14,7 +17,13 @@ from sqlalchemy.exc import IntegrityError
 from clarity_pipeline.domain.dimensions import DEFAULT_COMBOS, OVERVIEW, URL_COUNTRY, URL_DEVICE
 from clarity_pipeline.domain.errors import QuotaRefused, UnknownBusiness
 from clarity_pipeline.domain.exports import Verdict
-from clarity_pipeline.domain.quota import CallOutcome, Purpose
+from clarity_pipeline.domain.quota import (
+    CALL_LEASE,
+    AlreadyLanded,
+    CallOutcome,
+    InFlight,
+    Purpose,
+)
 from clarity_pipeline.domain.sync_jobs import JobStatus, Trigger
 from clarity_pipeline.store import businesses, connections, exports, quota_ledger, sync_jobs
 from clarity_pipeline.store.database import Database
@@ -36,24 +45,58 @@ def connected(database: Database, vault: TokenVault) -> Database:
     return database
 
 
-def take(
+_NUMBERS = itertools.count()
+
+
+def ask(
     database: Database,
     *,
-    dimension_set: str = URL_DEVICE.dimension_set,
+    dimension_set: str | None = None,
     business_id: str = "acme",
     purpose: Purpose = Purpose.SCHEDULE,
     project_id: str = PROJECT,
+    day: date = DAY,
+    num_of_days: int = 1,
     later: timedelta = timedelta(0),
-) -> Reservation:
+    unreadable: Collection[int] = (),
+) -> Reservation | AlreadyLanded | InFlight:
+    """Ask for a slot; for a call that nobody else asks for, unless told otherwise."""
     return quota_ledger.reserve(
         database,
         project_id=project_id,
         business_id=business_id,
         purpose=purpose,
-        dimension_set=dimension_set,
+        day=day,
+        dimension_set=f"Set{next(_NUMBERS)}" if dimension_set is None else dimension_set,
+        num_of_days=num_of_days,
+        token_fingerprint="f1",
         may_use_share=purpose is Purpose.SCHEDULE,
+        unreadable=unreadable,
         now=NOW + later,
     )
+
+
+def take(
+    database: Database,
+    *,
+    dimension_set: str | None = None,
+    business_id: str = "acme",
+    purpose: Purpose = Purpose.SCHEDULE,
+    project_id: str = PROJECT,
+    num_of_days: int = 1,
+    later: timedelta = timedelta(0),
+) -> Reservation:
+    taken = ask(
+        database,
+        dimension_set=dimension_set,
+        business_id=business_id,
+        purpose=purpose,
+        project_id=project_id,
+        num_of_days=num_of_days,
+        later=later,
+    )
+    assert isinstance(taken, Reservation)
+    return taken
 
 
 def take_test(database: Database, dimension_set: str = "OS") -> Reservation:
@@ -172,7 +215,7 @@ def test_the_ledger_says_who_took_which_slot_for_what(connected: Database) -> No
         purpose=Purpose.TEST,
         dimension_set="OS",
         num_of_days=1,
-        token_fingerprint=None,
+        token_fingerprint="f1",
         reserved_at=NOW,
         settled_at=None,
         outcome=None,
@@ -250,7 +293,7 @@ def test_a_longer_window_and_another_day_pay_nothing_off(connected: Database) ->
 
 
 def test_a_call_in_flight_is_not_owed_a_second_time(connected: Database) -> None:
-    reservation = take(connected)
+    reservation = take(connected, dimension_set=URL_DEVICE.dimension_set)
     assert kept(connected) == 3
     quota_ledger.settle(connected, reservation, outcome=CallOutcome.TIMED_OUT, now=NOW)
     assert kept(connected) == 4
@@ -289,8 +332,8 @@ def test_the_overview_is_owed_where_the_setting_or_the_business_wants_it(
 def test_no_more_is_kept_than_there_is_left(connected: Database, vault: TokenVault) -> None:
     for number in range(3):
         connect_business(connected, vault, business_id=f"more{number}", project_id=PROJECT)
-    for _ in range(2):
-        take(connected, dimension_set=URL_COUNTRY.dimension_set)
+    for business_id in ("acme", "more0"):
+        take(connected, dimension_set=URL_COUNTRY.dimension_set, business_id=business_id)
     state = quota_ledger.quota_state(connected, project_id=PROJECT, now=NOW)
     assert (state.used, state.kept, state.free) == (2, 8, 0)
 
@@ -321,8 +364,8 @@ url, now = sys.argv[1], datetime.fromisoformat(sys.argv[2])
 def race(_):
     try:
         return [quota_ledger.reserve(
-            database, project_id="abc123xyz0", business_id="acme", purpose=Purpose.SCHEDULE,
-            dimension_set="Device,URL", may_use_share=True, now=now).slot]
+            database, project_id="abc123xyz0", business_id="acme", purpose=Purpose.TEST,
+            day=now.date(), dimension_set="Device,URL", may_use_share=True, now=now).slot]
     except QuotaRefused:
         return []
 
@@ -378,3 +421,177 @@ def test_the_share_holds_while_tests_and_the_schedule_race(connected: Database) 
 def test_a_business_added_but_not_connected_owes_nothing(database: Database) -> None:
     businesses.add_business(database, business_id="acme", name="Acme", now=NOW)
     assert kept(database) == 0
+
+
+DEVICE = URL_DEVICE.dimension_set
+
+
+def settle(database: Database, reservation: Reservation, outcome: CallOutcome) -> None:
+    quota_ledger.settle(database, reservation, outcome=outcome, now=NOW)
+
+
+def slots_used(database: Database) -> int:
+    return quota_ledger.quota_state(database, project_id=PROJECT, now=NOW).used
+
+
+def outcomes_in_ledger(database: Database) -> list[CallOutcome | None]:
+    calls = quota_ledger.list_calls(database, project_id=PROJECT, utc_day=TODAY)
+    return [call.outcome for call in calls]
+
+
+def settle_left_behind(database: Database, *, later: timedelta = timedelta(0)) -> int:
+    return quota_ledger.settle_left_behind(
+        database, project_ids=[PROJECT], utc_days=[DAY, TODAY], now=NOW + later
+    )
+
+
+@pytest.mark.parametrize("purpose", [p for p in Purpose if p is not Purpose.TEST])
+def test_a_call_in_flight_gets_no_second_slot_until_its_lease_is_over(
+    connected: Database, purpose: Purpose
+) -> None:
+    take(connected, dimension_set=DEVICE)
+    just_before = CALL_LEASE - timedelta(microseconds=1)
+    for later in (timedelta(0), just_before):
+        found = ask(connected, dimension_set=DEVICE, purpose=purpose, later=later)
+        assert found == InFlight(
+            utc_day=TODAY, slot=1, until=NOW + CALL_LEASE, token_fingerprint="f1"
+        )
+    assert slots_used(connected) == 1
+    assert take(connected, dimension_set=DEVICE, purpose=purpose, later=CALL_LEASE).slot == 2
+
+
+def test_a_call_that_failed_is_nobodys_claim(connected: Database) -> None:
+    settle(connected, take(connected, dimension_set=DEVICE), CallOutcome.TIMED_OUT)
+    assert take(connected, dimension_set=DEVICE).slot == 2
+
+
+def test_another_combo_window_or_business_is_another_call(
+    connected: Database, vault: TokenVault
+) -> None:
+    connect_business(connected, vault, business_id="second", project_id=PROJECT)
+    take(connected, dimension_set=DEVICE)
+    take(connected, dimension_set=DEVICE, num_of_days=2)
+    take(connected, dimension_set=DEVICE, business_id="second")
+    take(connected, dimension_set=URL_COUNTRY.dimension_set)
+
+
+def test_an_answered_call_gets_no_slot_and_says_what_the_answer_was(connected: Database) -> None:
+    export_id = land_export(connected, make_export(Visits(("https://a/", "PC"))), judged=False)
+    assert ask(connected, dimension_set=DEVICE) == AlreadyLanded(export_id, None, None)
+    exports.judge(
+        connected,
+        export_id=export_id,
+        verdict=Verdict.REPLY_UNREADABLE,
+        summary=None,
+        detail="cut off",
+    )
+    assert ask(connected, dimension_set=DEVICE) == AlreadyLanded(
+        export_id, Verdict.REPLY_UNREADABLE, "cut off"
+    )
+    accepted = land_export(connected, make_export(Visits(("https://a/", "PC"))))
+    assert ask(connected, dimension_set=DEVICE) == AlreadyLanded(accepted, Verdict.ACCEPTED, None)
+    assert slots_used(connected) == 0
+
+
+def test_the_answer_to_another_day_or_window_is_no_answer(connected: Database) -> None:
+    land_export(connected, make_export(num_of_days=2))
+    land_export(connected, make_export(), day=DAY - timedelta(days=1))
+    assert take(connected, dimension_set=DEVICE).slot == 1
+
+
+def test_a_reply_that_cannot_be_read_back_does_not_count(connected: Database) -> None:
+    damaged = land_export(connected, make_export(), judged=False)
+    assert isinstance(ask(connected, dimension_set=DEVICE, unreadable=[damaged]), Reservation)
+
+
+def test_a_test_asks_whatever_has_landed_and_whoever_is_asking(connected: Database) -> None:
+    land_export(connected, make_export(Visits(("https://a/", "PC"))))
+    assert take(connected, dimension_set=DEVICE, purpose=Purpose.TEST).slot == 1
+    assert take(connected, dimension_set=DEVICE, purpose=Purpose.TEST).slot == 2
+
+
+def test_twenty_threads_that_want_the_same_call_get_one_slot(connected: Database) -> None:
+    answers = all_at_once(lambda _: ask(connected, dimension_set=DEVICE), range(20))
+    assert sum(isinstance(answer, Reservation) for answer in answers) == 1
+    assert slots_used(connected) == 1
+
+
+def test_a_call_of_a_dead_process_is_owed_again_and_a_longer_window_never_paid_it_off(
+    connected: Database,
+) -> None:
+    take(connected, dimension_set=DEVICE, num_of_days=2)
+    assert kept(connected) == 4
+    take(connected, dimension_set=DEVICE)
+    assert kept(connected) == 3
+    state = quota_ledger.quota_state(connected, project_id=PROJECT, now=NOW + CALL_LEASE)
+    assert state.kept == 4
+
+
+def test_a_longer_window_takes_no_slot_that_is_owed_to_the_day_itself(connected: Database) -> None:
+    for _ in range(6):
+        take_test(connected)
+    with pytest.raises(QuotaRefused, match="kept for the daily sync"):
+        take(connected, dimension_set=DEVICE, num_of_days=2, purpose=Purpose.RECOVERY)
+
+
+def test_a_slot_left_behind_without_a_reply_is_abandoned_once_its_lease_is_over(
+    connected: Database,
+) -> None:
+    take(connected, dimension_set=DEVICE)
+    assert settle_left_behind(connected, later=CALL_LEASE - timedelta(seconds=1)) == 0
+    assert outcomes_in_ledger(connected) == [None]
+    assert settle_left_behind(connected, later=CALL_LEASE) == 1
+    assert outcomes_in_ledger(connected) == [CallOutcome.ABANDONED]
+    assert settle_left_behind(connected, later=CALL_LEASE) == 0
+    assert slots_used(connected) == 1
+
+
+@pytest.mark.parametrize("verdict", [None, *Verdict])
+def test_a_slot_left_behind_whose_reply_landed_is_what_the_reply_was(
+    connected: Database, verdict: Verdict | None
+) -> None:
+    take(connected, dimension_set=DEVICE)
+    export_id = land_export(connected, make_export(), judged=False)
+    if verdict is not None:
+        exports.judge(
+            connected, export_id=export_id, verdict=verdict, summary=None, detail="as it was"
+        )
+    assert settle_left_behind(connected) == 1
+    expected = "landed" if verdict in {None, Verdict.ACCEPTED} else verdict
+    assert outcomes_in_ledger(connected) == [expected]
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        {"slot": 2},
+        {"project_id": "other12345"},
+        {"export": make_export(combo=URL_COUNTRY)},
+        {"export": make_export(num_of_days=2)},
+        {"export": make_export(requested_at=NOW - timedelta(days=1))},
+        {"export": make_export(requested_at=NOW + timedelta(days=1))},
+    ],
+)
+def test_the_reply_of_another_slot_settles_nothing(
+    connected: Database, other: dict[str, Any]
+) -> None:
+    take(connected, dimension_set=DEVICE)
+    values: dict[str, Any] = {"export": make_export(), **other}
+    land_export(connected, **values, judged=False)
+    assert settle_left_behind(connected) == 0
+
+
+def test_only_the_project_days_asked_for_are_settled_and_a_settled_slot_stays_as_it_is(
+    connected: Database,
+) -> None:
+    settle(connected, take(connected), CallOutcome.TIMED_OUT)
+    take(connected)
+    take(connected, project_id="other12345")
+    long_ago = quota_ledger.settle_left_behind(
+        connected, project_ids=[PROJECT], utc_days=[DAY], now=NOW + timedelta(days=1)
+    )
+    assert long_ago == 0
+    assert settle_left_behind(connected, later=timedelta(days=1)) == 1
+    assert outcomes_in_ledger(connected) == [CallOutcome.TIMED_OUT, CallOutcome.ABANDONED]
+    (other,) = quota_ledger.list_calls(connected, project_id="other12345", utc_day=TODAY)
+    assert other.outcome is None

@@ -103,7 +103,9 @@ def test_a_test_of_a_revoked_token_ends_with_4(desk: Desk) -> None:
     assert ran.code == 4
     assert ran.document["succeeded"] is False
     assert ran.document["result"] == "auth_failed"
-    assert desk.succeed("status", "acme", "--json").document["businesses"][0]["state"] == "failing"
+    assert (ran.document["switched_off"], ran.document["sync_enabled"]) == (True, False)
+    [status] = desk.succeed("status", "acme", "--json").document["businesses"]
+    assert (status["state"], status["disabled_by"]) == ("disabled_auth", "auth_failure")
 
 
 def test_a_test_without_quota_ends_with_3_and_judges_nothing(desk: Desk) -> None:

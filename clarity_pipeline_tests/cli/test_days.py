@@ -106,6 +106,7 @@ def _job(*combos: str, status: JobStatus = JobStatus.PARTIAL) -> SyncJob:
         trigger=Trigger.MANUAL,
         status=status,
         dagster_run_id="run",
+        worker=None,
         started_at=datetime(2026, 3, 2, tzinfo=UTC),
         finished_at=None,
         calls_used=0,

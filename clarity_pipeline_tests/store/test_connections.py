@@ -139,6 +139,7 @@ def test_a_connection_remembers_everything_but_the_token(
         token_fingerprint=token_fingerprint(token),
         token_last4=token[-4:],
         token_expires_at=expires_at,
+        token_trusted_since=NOW,
         sync_enabled=True,
         disabled_by=None,
         disabled_reason=None,

@@ -32,6 +32,7 @@ def start(
         day=day,
         trigger=Trigger.SCHEDULE,
         dagster_run_id=run,
+        worker="host:1:start",
         now=NOW,
     )
 
@@ -59,6 +60,7 @@ def test_a_started_job_is_running(with_businesses: Database) -> None:
             trigger=Trigger.SCHEDULE,
             status=JobStatus.RUNNING,
             dagster_run_id="run-1",
+            worker="host:1:start",
             started_at=NOW,
             finished_at=None,
             calls_used=0,

@@ -17,11 +17,10 @@ from clarity_pipeline.domain.interrupted_jobs import (
     interrupted_status,
     is_abandoned,
 )
-from clarity_pipeline.domain.quota import CallOutcome
 from clarity_pipeline.domain.sync_jobs import Trigger
 from clarity_pipeline.operations.collect_day import landed_replies, wants_overview
 from clarity_pipeline.operations.workers import this_worker, worker_state
-from clarity_pipeline.store import call_history, connections, quota_ledger, sync_jobs
+from clarity_pipeline.store import call_history, connections, sync_jobs
 from clarity_pipeline.store.call_history import SpentCall
 from clarity_pipeline.store.database import Database
 from clarity_pipeline.store.sync_jobs import SyncJob
@@ -104,13 +103,10 @@ def _settle_job(
     )
     if not was_running:
         return False
-    for call in calls:
-        if call.outcome is None:
-            quota_ledger.settle(database, call.reservation, outcome=CallOutcome.ABANDONED, now=now)
     arrived = {
         outcome.dimension_set for outcome in outcomes if outcome.status is ComboStatus.LANDED
     }
-    stored_at = [c.reserved_at for c in calls if c.reservation.dimension_set in arrived]
+    stored_at = [c.reserved_at for c in calls if c.dimension_set in arrived]
     if stored_at:
         connections.record_synced(database, business_id=job.business_id, at=max(stored_at))
     logger.warning(
@@ -139,11 +135,7 @@ def _outcomes(
             business_id=job.business_id,
             combo=combo,
             landed=landed.get(job.business_id, ()),
-            calls=[
-                call.outcome
-                for call in calls
-                if call.reservation.dimension_set == combo.dimension_set
-            ],
+            calls=[call.outcome for call in calls if call.dimension_set == combo.dimension_set],
             interruption=interruption,
         )
         for combo in combos_of_a_day(overview=wants_overview(record, overview_default))

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from typing import Final
 
 from sqlalchemy import and_, select
 
 from clarity_pipeline.domain.quota import CallOutcome, Purpose, utc_day_of
 from clarity_pipeline.domain.token_refusals import TokenAnswer
 from clarity_pipeline.store.database import Database
-from clarity_pipeline.store.quota_ledger import Reservation
 from clarity_pipeline.store.schema import api_calls, business_config
 
-MOST_ANSWERS = 1000
+MOST_ANSWERS: Final = 1000
 """A hundred days of calls: more than any number of refusals in a row that can be asked for."""
 
 
@@ -21,7 +21,7 @@ MOST_ANSWERS = 1000
 class SpentCall:
     """A reserved slot and what became of it; None while nobody has said."""
 
-    reservation: Reservation
+    dimension_set: str
     reserved_at: datetime
     outcome: CallOutcome | None
 
@@ -90,7 +90,7 @@ def calls_of_business(
     """The slots a business took for 24 h replies in a span of time, oldest first."""
     calls = api_calls.c
     statement = (
-        select(api_calls)
+        select(calls.dimension_set, calls.reserved_at, calls.outcome)
         .where(
             calls.business_id == business_id,
             calls.purpose == purpose.value,
@@ -105,14 +105,7 @@ def calls_of_business(
     with database.reading() as connection:
         return [
             SpentCall(
-                reservation=Reservation(
-                    project_id=row.project_id,
-                    utc_day=row.utc_day,
-                    slot=row.slot,
-                    business_id=row.business_id,
-                    purpose=Purpose(row.purpose),
-                    dimension_set=row.dimension_set,
-                ),
+                dimension_set=row.dimension_set,
                 reserved_at=row.reserved_at,
                 outcome=CallOutcome(row.outcome) if row.outcome else None,
             )

@@ -75,7 +75,8 @@ def test_a_test_keeps_its_reply_so_that_the_day_needs_one_call_less(agency: Agen
     agency.connect("acme")
     found = probe(agency)
     assert found.succeeded
-    assert connections.get_connection(agency.database, "acme").last_test_result == "ok"
+    record = connections.get_connection(agency.database, "acme")
+    assert (record.last_test_result, record.last_synced_at) == ("ok", agency.now)
     agency.sync()
     assert len(agency.calls("acme")) == 4
     assert agency.latest_job("acme").calls_used == 3
@@ -86,7 +87,9 @@ def test_a_refused_token_is_recorded_as_the_result_of_the_test(agency: Agency) -
     agency.emulator.control.revoke_token(agency.projects["acme"].project_id)
     found = probe(agency)
     assert found.outcome.status is ComboStatus.AUTH_FAILED
+    assert found.switched_off
     assert "401" in found.sentence
+    assert connections.get_connection(agency.database, "acme").last_synced_at is None
     assert connections.get_connection(agency.database, "acme").last_test_result == "auth_failed"
 
 
@@ -106,3 +109,14 @@ def test_a_paused_business_can_be_tested(agency: Agency) -> None:
     connections.set_enabled(agency.database, business_id="acme", enabled=False, now=agency.now)
     agency.move_to(agency.now + timedelta(hours=1))
     assert probe(agency).succeeded
+
+
+def test_a_test_switches_off_only_after_as_many_refusals_as_are_set(agency: Agency) -> None:
+    agency.connect("acme")
+    agency.emulator.control.revoke_token(agency.projects["acme"].project_id)
+    assert [probe(agency, auth_failures_before_disable=2).switched_off for _ in range(3)] == [
+        False,
+        True,
+        False,
+    ]
+    assert not connections.get_connection(agency.database, "acme").is_enabled

@@ -133,7 +133,13 @@ def sync_without_dagster() -> None:
             run_id="benchmark",
             now=AT,
         )
-        collect_day.settle_day(database, plan, runner.outcomes(plan.calls), now=AT)
+        collect_day.settle_day(
+            database,
+            plan,
+            runner.outcomes(plan.calls),
+            auth_failures_before_disable=1,
+            now=AT,
+        )
         runner.close()
         rebuild_day.rebuild(database, day=DAY, now=AT)
 

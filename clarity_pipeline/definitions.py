@@ -21,6 +21,10 @@ from clarity_pipeline.orchestration.resources import (
     StoreResource,
 )
 from clarity_pipeline.orchestration.schedules import build_scheduler
+from clarity_pipeline.orchestration.sensors import (
+    clarity_auth_failure_sensor,
+    clarity_watchdog_sensor,
+)
 
 
 def build_defs(
@@ -46,7 +50,7 @@ def build_defs(
         asset_checks=build_asset_checks(),
         jobs=[clarity_daily_sync],
         schedules=[build_scheduler(schedule_status)],
-        sensors=[automation_sensor],
+        sensors=[automation_sensor, clarity_auth_failure_sensor, clarity_watchdog_sensor],
         resources={
             "store": store or StoreResource(),
             "export_api": export_api or ExportApiResource(),

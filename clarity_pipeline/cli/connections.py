@@ -13,9 +13,15 @@ from clarity_pipeline.cli.output import cell, console, instant, print_json, say,
 from clarity_pipeline.cli.session import Session, open_session, utc_now
 
 if TYPE_CHECKING:
+    from rich.text import Text
+
     from clarity_pipeline.domain.quota import QuotaState
     from clarity_pipeline.operations.connecting import ProbeResult
-    from clarity_pipeline.operations.connection_status import ConnectionStatus
+    from clarity_pipeline.operations.connection_status import (
+        ConnectionStatus,
+        LastAttempt,
+        LastError,
+    )
     from clarity_pipeline.operations.guarded_call import GuardedCaller
     from clarity_pipeline.store.connections import ConnectionRecord
     from clarity_pipeline.store.quota_ledger import CallRecord
@@ -100,12 +106,16 @@ def probe(business_id: BusinessId, *, as_json: AsJson = False) -> None:
     with open_session() as session:
         # A key that does not read the token is our fault, and no result of a test.
         read_token(session.database, session.vault, business_id)
-        result = probe_connection(_caller(session), business_id=business_id)
-        project_id = get_connection(session.database, business_id).project_id
-        assert project_id is not None
+        result = probe_connection(
+            _caller(session),
+            business_id=business_id,
+            auth_failures_before_disable=session.settings.auth_failures_before_disable,
+        )
+        record = get_connection(session.database, business_id)
+        assert record.project_id is not None
         state = quota_state(
             session.database,
-            project_id=project_id,
+            project_id=record.project_id,
             now=utc_now(),
             overview_default=session.settings.overview,
         )
@@ -117,12 +127,16 @@ def probe(business_id: BusinessId, *, as_json: AsJson = False) -> None:
                 "result": result.outcome.error_code or "ok",
                 "message": result.sentence,
                 "calls_spent": result.outcome.calls,
+                "sync_enabled": record.is_enabled,
+                "switched_off": result.switched_off,
                 "quota": quota_document(state),
             }
         )
     else:
         say(result.sentence)
         say(_spent_and_left(result, state))
+        if not record.is_enabled:
+            say(_how_to_get_it_back(result, record))
     raise typer.Exit(_exit_code(result))
 
 
@@ -185,7 +199,7 @@ def status(
     *,
     as_json: AsJson = False,
 ) -> None:
-    """How connections stand: state, token, yesterday's data, calls used."""
+    """How connections stand: state, last success, attempt and error, yesterday's data, calls."""
     from clarity_pipeline.operations.connection_status import connection_statuses
 
     with open_session() as session:
@@ -199,6 +213,8 @@ def status(
         print_json({"businesses": [_status_document(each) for each in statuses]})
     elif not statuses:
         say("There is no business yet; add one with: clarity business add ID --name NAME")
+    elif business_id is not None:
+        _print_details(statuses[0])
     else:
         _print_statuses(statuses)
 
@@ -290,6 +306,16 @@ def _spent_and_left(result: ProbeResult, state: QuotaState) -> str:
     return f"{spent}; {state.free} are left for today{kept} (reset {instant(state.resets_at)})."
 
 
+def _how_to_get_it_back(result: ProbeResult, record: ConnectionRecord) -> str:
+    """What to do about a sync that is switched off, after a test."""
+    state = "is now" if result.switched_off else "is"
+    if result.succeeded or record.disabled_by == "user":
+        how = f"clarity enable {record.business_id}"
+    else:
+        how = f"clarity connect {record.business_id} --project-id {record.project_id}"
+    return f"The daily sync of {record.business_id} {state} switched off; get it back with: {how}"
+
+
 def _exit_code(result: ProbeResult) -> int:
     from clarity_pipeline.domain.collection import ComboStatus
 
@@ -305,17 +331,33 @@ def _exit_code(result: ProbeResult) -> int:
 
 
 def _switch(business_id: str, *, enabled: bool, as_json: bool) -> None:
-    from clarity_pipeline.store.connections import set_enabled
+    from clarity_pipeline.domain.connections import DisabledBy
+    from clarity_pipeline.store.connections import get_connection, set_enabled
 
     with open_session() as session:
+        before = get_connection(session.database, business_id)
         changed = set_enabled(
             session.database, business_id=business_id, enabled=enabled, now=utc_now()
         )
+    refused_before = enabled and changed and before.disabled_by is DisabledBy.AUTH_FAILURE
     if as_json:
-        print_json({"business_id": business_id, "sync_enabled": enabled, "changed": changed})
+        document: dict[str, object] = {
+            "business_id": business_id,
+            "sync_enabled": enabled,
+            "changed": changed,
+        }
+        if refused_before:
+            document["refused_before"] = before.disabled_reason
+        print_json(document)
         return
     word = "on" if enabled else "off"
     say(f"Sync of {business_id} is {word}." if changed else f"It was {word} already.")
+    if refused_before:
+        say(f"It had been switched off because of the token. {before.disabled_reason}")
+        say(
+            "If the token is refused again the sync is switched off again; try it with: "
+            f"clarity test {business_id}"
+        )
 
 
 def _connection_document(record: ConnectionRecord) -> dict[str, object]:
@@ -328,6 +370,7 @@ def _connection_document(record: ConnectionRecord) -> dict[str, object]:
         "sync_enabled": record.is_enabled,
         "disabled_by": record.disabled_by.value if record.disabled_by else None,
         "disabled_reason": record.disabled_reason,
+        "disabled_at": record.disabled_at,
         "last_tested_at": record.last_tested_at,
         "last_test_result": record.last_test_result,
         "last_synced_at": record.last_synced_at,
@@ -341,9 +384,25 @@ def _status_document(each: ConnectionStatus) -> dict[str, object]:
         "state": each.state.value,
         "token_needs_renewal": each.token_needs_renewal,
         "yesterday": {"day": each.yesterday, "landed": each.landed, "due": each.due},
+        "last_success": each.last_success,
+        "last_attempt": _attempt_document(each.last_attempt) if each.last_attempt else None,
+        "last_error": _error_document(each.last_error) if each.last_error else None,
         "last_job": job_document(each.last_job) if each.last_job else None,
         "quota": quota_document(each.quota) if each.quota else None,
     }
+
+
+def _attempt_document(attempt: LastAttempt) -> dict[str, object]:
+    return {
+        "at": attempt.at,
+        "day": attempt.day,
+        "trigger": attempt.trigger.value,
+        "status": attempt.status.value,
+    }
+
+
+def _error_document(error: LastError) -> dict[str, object]:
+    return {"at": error.at, "day": error.day, "code": error.code, "message": error.message}
 
 
 def _call_document(call: CallRecord) -> dict[str, object]:
@@ -361,27 +420,17 @@ def _call_document(call: CallRecord) -> dict[str, object]:
 def _print_statuses(statuses: list[ConnectionStatus]) -> None:
     listing = table(
         f"Connections; yesterday is {statuses[0].yesterday} (UTC)",
-        ("business", "state", "project", "token", "expires", "last synced", "yesterday", "calls"),
+        ("business", "state", "last success", "last attempt", "last error", "yesterday", "calls"),
     )
     for each in statuses:
-        record = each.record
-        used = f"{each.quota.used} of {each.quota.limit}" if each.quota else None
-        is_whole = each.landed >= each.due
         listing.add_row(
-            cell(record.business_id),
-            cell(each.state.value.replace("_", " "), STATE_TONES[each.state.value]),
-            cell(record.project_id),
-            cell(f"…{record.token_last4}" if record.token_last4 else None),
-            cell(
-                f"{record.token_expires_at:%Y-%m-%d}" if record.token_expires_at else None,
-                "bad" if each.token_needs_renewal else "",
-            ),
-            cell(instant(record.last_synced_at)),
-            cell(
-                f"{each.landed} of {each.due}" if record.is_connected else None,
-                "good" if is_whole else "",
-            ),
-            cell(used),
+            cell(each.record.business_id),
+            _state_cell(each),
+            cell(instant(each.last_success)),
+            cell(_attempt_in_words(each.last_attempt)),
+            cell(instant(each.last_error.at) if each.last_error else None),
+            cell(_landed_of_due(each), "good" if each.landed >= each.due else ""),
+            cell(f"{each.quota.used} of {each.quota.limit}" if each.quota else None),
         )
     console().print(listing)
     for each in statuses:
@@ -389,8 +438,57 @@ def _print_statuses(statuses: list[ConnectionStatus]) -> None:
             say(f"{each.record.business_id}: {sentence}")
 
 
+def _print_details(each: ConnectionStatus) -> None:
+    """Everything about one connection, a line each."""
+    record, error = each.record, each.last_error
+    tested = instant(record.last_tested_at)
+    lines = {
+        "state": _state_cell(each),
+        "project": cell(record.project_id),
+        "token": cell(f"…{record.token_last4}" if record.token_last4 else None),
+        "token expires": cell(
+            instant(record.token_expires_at), "bad" if each.token_needs_renewal else ""
+        ),
+        "last success": cell(instant(each.last_success)),
+        "last attempt": cell(_attempt_in_words(each.last_attempt)),
+        "last error": cell(instant(error.at) if error else None),
+        "last test": cell(f"{tested}, {record.last_test_result}" if tested else None),
+        f"yesterday ({each.yesterday})": cell(_landed_of_due(each)),
+        "calls today": cell(_calls_in_words(each.quota)),
+    }
+    listing = table(f"{record.business_id} ({record.name})", ("", ""))
+    listing.show_header = False
+    for name, value in lines.items():
+        listing.add_row(cell(name, "quiet"), value)
+    console().print(listing)
+    for sentence in _remarks(each):
+        say(sentence[0].upper() + sentence[1:])
+
+
+def _state_cell(each: ConnectionStatus) -> Text:
+    return cell(each.state.value.replace("_", " "), STATE_TONES[each.state.value])
+
+
+def _attempt_in_words(attempt: LastAttempt | None) -> str | None:
+    if attempt is None:
+        return None
+    status = attempt.status.value.replace("_", " ")
+    return f"{instant(attempt.at)}, {attempt.trigger.value}: {status}"
+
+
+def _landed_of_due(each: ConnectionStatus) -> str | None:
+    return f"{each.landed} of {each.due}" if each.record.is_connected else None
+
+
+def _calls_in_words(state: QuotaState | None) -> str | None:
+    if state is None:
+        return None
+    return f"{state.used} of {state.limit} used, {state.kept} kept for the daily sync"
+
+
 def _remarks(each: ConnectionStatus) -> list[str]:
-    record, job = each.record, each.last_job
+    """What somebody should know or do; an error that data were stored after is left out."""
+    record, error = each.record, each.last_error
     remarks: list[str] = []
     if each.token_needs_renewal and record.token_expires_at is not None:
         remarks.append(
@@ -398,9 +496,10 @@ def _remarks(each: ConnectionStatus) -> list[str]:
             f"and run `clarity connect {record.business_id} --project-id {record.project_id}`."
         )
     if record.disabled_reason:
-        remarks.append(f"switched off: {record.disabled_reason}")
-    if job is not None and job.error_message and job.status.value != "succeeded":
-        remarks.append(f"{job.day} {job.status.value.replace('_', ' ')}: {job.error_message}")
+        remarks.append(f"switched off {instant(record.disabled_at)}: {record.disabled_reason}")
+    is_mended = each.landed >= each.due and record.last_test_result in {None, "ok"}
+    if error is not None and not is_mended:
+        remarks.append(f"last error, about {error.day}: {error.message}")
     return remarks
 
 

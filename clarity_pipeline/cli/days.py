@@ -87,6 +87,7 @@ def sync(
         _ = session.vault
         run = _run(session, records, day=wanted_day, named=bool(business), now=now)
         jobs = _jobs_of_run(session, run, day=wanted_day)
+        switched_off = _switched_off(session, jobs)
     if as_json:
         print_json(
             {
@@ -94,11 +95,14 @@ def sync(
                 "dagster_run_id": run.run_id,
                 "succeeded": run.succeeded,
                 "error": run.error,
+                "switched_off": switched_off,
                 "jobs": [job_document(job) for job in jobs],
             }
         )
     else:
         print_jobs(jobs, title=f"{wanted_day} (UTC)")
+        if switched_off:
+            say(f"Switched off until connected with another token: {', '.join(switched_off)}.")
         if run.error and not _said_by_a_job(run.error, jobs):
             complain(run.error)
     raise typer.Exit(sync_exit_code(jobs, run_succeeded=run.succeeded))
@@ -165,7 +169,7 @@ def sync_exit_code(jobs: Sequence[SyncJob], *, run_succeeded: bool) -> int:
 
 
 def print_jobs(jobs: Sequence[SyncJob], *, title: str) -> None:
-    """One row per business, and a sentence for each that lacks something."""
+    """One row per business, and each thing that is lacking said once for all who lack it."""
     listing = table(title, ("business", "status", "calls", "rows written"), numbers_from=2)
     for job in jobs:
         listing.add_row(
@@ -175,9 +179,13 @@ def print_jobs(jobs: Sequence[SyncJob], *, title: str) -> None:
             cell(job.rows_written),
         )
     console().print(listing)
+    concerned: dict[str, list[str]] = {}
     for job in jobs:
         if job.error_message:
-            say(f"{job.business_id}: {job.error_message}")
+            concerned.setdefault(job.error_message, []).append(job.business_id)
+    for message, business_ids in concerned.items():
+        who = business_ids[0] if len(business_ids) == 1 else f"{len(business_ids)} businesses"
+        say(f"{who}: {message}")
 
 
 def _records_to_sync(session: Session, day: date, named: Sequence[str]) -> list[ConnectionRecord]:
@@ -203,6 +211,7 @@ def _run(
 ) -> FinishedRun:
     from clarity_pipeline.definitions import build_defs
     from clarity_pipeline.domain.sync_jobs import Trigger
+    from clarity_pipeline.operations.abandoned_jobs import settle_stopped
     from clarity_pipeline.orchestration.launch import prepare_dagster_home, run_daily_sync
 
     expected = expected_calls(
@@ -224,30 +233,8 @@ def _run(
                 trigger=Trigger.MANUAL,
             )
     except BaseException:
-        _close_open_jobs(session, ids, day=day, since=now)
+        settle_stopped(session.database, overview_default=session.settings.overview, now=utc_now())
         raise
-
-
-def _close_open_jobs(
-    session: Session, business_ids: Collection[str], *, day: date, since: datetime
-) -> None:
-    """Settle the jobs of a run that was stopped; they would be called running for ever."""
-    from clarity_pipeline.domain.sync_jobs import JobStatus
-    from clarity_pipeline.store.sync_jobs import list_jobs, settle_job
-
-    for job in list_jobs(session.database, day=day, limit=None):
-        is_ours = job.business_id in business_ids and job.started_at >= since
-        if is_ours and job.status is JobStatus.RUNNING:
-            settle_job(
-                session.database,
-                job_id=job.id,
-                status=JobStatus.FAILED,
-                calls_used=0,
-                combos={},
-                error_code="stopped",
-                error_message="The sync was stopped before its end; what had landed is kept.",
-                now=utc_now(),
-            )
 
 
 def _jobs_of_run(session: Session, run: FinishedRun, *, day: date) -> list[SyncJob]:
@@ -259,6 +246,15 @@ def _jobs_of_run(session: Session, run: FinishedRun, *, day: date) -> list[SyncJ
     )
 
 
+def _switched_off(session: Session, jobs: Sequence[SyncJob]) -> list[str]:
+    """The businesses whose token was refused, and which are therefore not synced any more."""
+    from clarity_pipeline.domain.connections import DisabledBy
+    from clarity_pipeline.store.connections import list_connections
+
+    records = list_connections(session.database, [job.business_id for job in jobs])
+    return [r.business_id for r in records if r.disabled_by is DisabledBy.AUTH_FAILURE]
+
+
 def _said_by_a_job(error: str, jobs: Sequence[SyncJob]) -> bool:
     return any(job.error_message and job.error_message in error for job in jobs)
 
@@ -266,7 +262,14 @@ def _said_by_a_job(error: str, jobs: Sequence[SyncJob]) -> bool:
 def _print_nothing_to_sync(day: date, *, as_json: bool) -> None:
     if as_json:
         print_json(
-            {"day": day, "dagster_run_id": None, "succeeded": True, "error": None, "jobs": []}
+            {
+                "day": day,
+                "dagster_run_id": None,
+                "succeeded": True,
+                "error": None,
+                "switched_off": [],
+                "jobs": [],
+            }
         )
     else:
         say(f"No business is connected, switched on and old enough to have data of {day}.")

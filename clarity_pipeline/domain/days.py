@@ -52,7 +52,11 @@ def days_between(start: date, end: date) -> list[date]:
     return [start + timedelta(days=offset) for offset in range((end - start).days + 1)]
 
 
+def end_of(day: date) -> datetime:
+    """The instant at which a UTC day is over."""
+    return datetime.combine(day + timedelta(days=1), time.min, tzinfo=UTC)
+
+
 def window_shift_hours(day: date, *, window_end: datetime) -> float:
     """By how many hours a 24 h window ends after its day did; negative when it ended before."""
-    midnight = datetime.combine(day + timedelta(days=1), time.min, tzinfo=UTC)
-    return (window_end - midnight) / timedelta(hours=1)
+    return (window_end - end_of(day)) / timedelta(hours=1)

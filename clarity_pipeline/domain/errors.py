@@ -114,6 +114,14 @@ class NotConnected(InputError):
 class SyncDisabled(InputError):
     code = "sync_disabled"
 
+    def __init__(self, business_id: str, *, reason: str | None) -> None:
+        why = f": {reason.rstrip('.')}" if reason else ""
+        super().__init__(
+            f"The sync of business {business_id!r} is switched off{why}; `clarity enable "
+            f"{business_id}` switches it on."
+        )
+        self.business_id = business_id
+
 
 class ConfigurationError(ClarityError):
     exit_code = 2

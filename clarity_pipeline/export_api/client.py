@@ -378,8 +378,8 @@ def _refusal(reply: _Reply) -> ExportError:
             else "it may not export this project's data"
         )
         return AuthenticationFailed(
-            f"Clarity refused the token (HTTP {status}, {kind}): {why}; generate a new one under "
-            "Settings, Data Export, and connect again.",
+            f"Clarity refused the token (HTTP {status}, {kind}): {why}; generate a new one in "
+            "Clarity, Settings, Data Export, and connect again.",
             http_status=status,
         )
     if status == HTTPStatus.TOO_MANY_REQUESTS:

@@ -21,6 +21,8 @@ from clarity_pipeline.domain.days import check_day_is_over, day_collected_at
 from clarity_pipeline.domain.errors import InvalidDay, NotConnected, SyncDisabled
 from clarity_pipeline.domain.sync_jobs import JobStatus, Trigger
 from clarity_pipeline.operations.guarded_call import judge_landed
+from clarity_pipeline.operations.token_refusals import switch_off_refused
+from clarity_pipeline.operations.workers import this_worker
 from clarity_pipeline.store import connections, exports, quota_ledger, sync_jobs
 from clarity_pipeline.store.connections import ConnectionRecord
 from clarity_pipeline.store.database import Database
@@ -101,7 +103,7 @@ def plan_day(
         records = [
             record for record in connections.list_connections(database) if should_have(record, day)
         ]
-    landed = _landed_replies(database, day=day, business_ids=[r.business_id for r in records])
+    landed = landed_replies(database, day=day, business_ids=[r.business_id for r in records])
     quota_ledger.settle_left_behind(
         database,
         project_ids={record.project_id for record in records if record.project_id},
@@ -129,6 +131,7 @@ def plan_day(
         day=day,
         trigger=trigger,
         dagster_run_id=run_id,
+        worker=this_worker(),
         now=now,
     )
     return DayPlan(
@@ -179,11 +182,17 @@ def collect_in_run(
 
 
 def settle_day(
-    database: Database, plan: DayPlan, outcomes: Sequence[ComboOutcome], *, now: datetime
+    database: Database,
+    plan: DayPlan,
+    outcomes: Sequence[ComboOutcome],
+    *,
+    auth_failures_before_disable: int,
+    now: datetime,
 ) -> list[SettledBusiness]:
     """Close every sync job of the plan with the outcomes of its combos.
 
-    What a call came to says more than what the plan had found without one.
+    What a call came to says more than what the plan had found without one. Businesses whose token
+    has been refused so many times in a row are switched off.
     """
     by_business: dict[str, dict[str, ComboOutcome]] = {
         business.business_id: {outcome.dimension_set: outcome for outcome in business.settled}
@@ -215,6 +224,9 @@ def settle_day(
         settled.append(
             SettledBusiness(business_id, status, calls_used, telling.message if telling else None)
         )
+    switch_off_refused(
+        database, outcomes, auth_failures_before_disable=auth_failures_before_disable, now=now
+    )
     return settled
 
 
@@ -223,11 +235,7 @@ def check_can_sync(record: ConnectionRecord, *, day: date) -> None:
     if not record.is_connected:
         raise NotConnected(record.business_id)
     if not record.is_enabled:
-        why = f" ({record.disabled_reason})" if record.disabled_reason else ""
-        raise SyncDisabled(
-            f"Sync is switched off for business {record.business_id!r}{why}; switch it on with "
-            f"`clarity enable {record.business_id}`."
-        )
+        raise SyncDisabled(record.business_id, reason=record.disabled_reason)
     if day < first_day_of(record):
         raise InvalidDay(
             f"Business {record.business_id!r} was connected on {record.created_at:%Y-%m-%d}; "
@@ -250,9 +258,10 @@ def wants_overview(record: ConnectionRecord, overview_default: bool) -> bool:  #
     return overview_default if record.overview is None else record.overview
 
 
-def _landed_replies(
+def landed_replies(
     database: Database, *, day: date, business_ids: Sequence[str]
 ) -> dict[str, list[LandedReply]]:
+    """The 24 h replies there are of a day by business; those nobody has judged yet are judged."""
     landed: dict[str, list[LandedReply]] = {}
     for reply in exports.list_exports(database, day=day, business_ids=business_ids):
         if reply.num_of_days != 1:

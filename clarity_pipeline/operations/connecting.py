@@ -13,6 +13,7 @@ from clarity_pipeline.domain.dimensions import URL_DEVICE
 from clarity_pipeline.domain.errors import NotConnected
 from clarity_pipeline.domain.quota import Purpose
 from clarity_pipeline.operations.guarded_call import GuardedCaller
+from clarity_pipeline.operations.token_refusals import switch_off_refused
 from clarity_pipeline.store import connections
 from clarity_pipeline.store.connections import ConnectionRecord
 from clarity_pipeline.store.database import Database
@@ -21,10 +22,14 @@ from clarity_pipeline.store.vault import TokenVault
 
 @dataclass(frozen=True, slots=True)
 class ProbeResult:
-    """What a test of a connection found, and the sentence that tells people."""
+    """What a test of a connection found, and the sentence that tells people.
+
+    `switched_off` says whether the business's sync was switched off because of it.
+    """
 
     outcome: ComboOutcome
     sentence: str
+    switched_off: bool
 
     @property
     def succeeded(self) -> bool:
@@ -55,11 +60,14 @@ def connect(
     return connections.get_connection(database, business_id)
 
 
-def probe_connection(caller: GuardedCaller, *, business_id: str) -> ProbeResult:
+def probe_connection(
+    caller: GuardedCaller, *, business_id: str, auth_failures_before_disable: int
+) -> ProbeResult:
     """Spend one call on asking Clarity whether it takes the token, and keep the reply.
 
     The call is yesterday's most valuable combo: where the day has not been collected yet the
-    reply stands for it, so that the call is not wasted. Works for a paused business too.
+    reply stands for it, so that the call is not wasted. Works for a paused business too. A token
+    that has now been refused so many times in a row switches the sync off.
     Raises UnknownBusiness or NotConnected.
     """
     record = connections.get_connection(caller.database, business_id)
@@ -80,7 +88,15 @@ def probe_connection(caller: GuardedCaller, *, business_id: str) -> ProbeResult:
             result=outcome.error_code or "ok",
             now=caller.clock(),
         )
-    return ProbeResult(outcome, _sentence(outcome))
+    if outcome.status is ComboStatus.LANDED:
+        connections.record_synced(caller.database, business_id=business_id, at=caller.clock())
+    switched_off = switch_off_refused(
+        caller.database,
+        [outcome],
+        auth_failures_before_disable=auth_failures_before_disable,
+        now=caller.clock(),
+    )
+    return ProbeResult(outcome, _sentence(outcome), switched_off=bool(switched_off))
 
 
 async def _make_once(caller: GuardedCaller, call: PlannedCall) -> ComboOutcome:

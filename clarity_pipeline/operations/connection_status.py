@@ -18,7 +18,7 @@ from clarity_pipeline.domain.connections import (
 from clarity_pipeline.domain.days import day_collected_at
 from clarity_pipeline.domain.dimensions import combos_of_a_day
 from clarity_pipeline.domain.quota import QuotaState, utc_day_of
-from clarity_pipeline.domain.sync_jobs import Trigger
+from clarity_pipeline.domain.sync_jobs import JobStatus, Trigger
 from clarity_pipeline.operations.collect_day import wants_overview
 from clarity_pipeline.store import connections, exports, quota_ledger, sync_jobs
 from clarity_pipeline.store.connections import ConnectionRecord
@@ -30,10 +30,31 @@ DUE_AFTER_MIDNIGHT: Final = timedelta(hours=1)
 
 
 @dataclass(frozen=True, slots=True)
+class LastAttempt:
+    """The newest sync that made calls or could have made some; replays never do."""
+
+    at: datetime
+    day: date
+    trigger: Trigger
+    status: JobStatus
+
+
+@dataclass(frozen=True, slots=True)
+class LastError:
+    """The newest sync, of whatever kind, that has an error to tell of; it may be mended since."""
+
+    at: datetime
+    day: date
+    code: str | None
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
 class ConnectionStatus:
     """One business's connection; `yesterday` is the UTC day that `landed` of `due` combos are of.
 
-    `quota` is None for a business that is not connected, `last_job` for one never synced.
+    `last_success` is when data were last stored. It, `last_attempt`, `last_error` and `last_job`
+    are None where there was none yet, `quota` for a business that is not connected.
     """
 
     record: ConnectionRecord
@@ -42,6 +63,9 @@ class ConnectionStatus:
     yesterday: date
     landed: int
     due: int
+    last_success: datetime | None
+    last_attempt: LastAttempt | None
+    last_error: LastError | None
     last_job: SyncJob | None
     quota: QuotaState | None
 
@@ -64,6 +88,8 @@ def connection_statuses(
         )
     )
     last_jobs = sync_jobs.latest_jobs(database, business_ids=ids)
+    attempts = sync_jobs.latest_attempts(database, business_ids=ids)
+    errors = sync_jobs.latest_errors(database, business_ids=ids)
     yesterdays_jobs: dict[str, SyncJob] = {}
     for job in sync_jobs.list_jobs(database, day=yesterday, limit=None):
         if job.trigger is not Trigger.REPLAY:
@@ -81,6 +107,8 @@ def connection_statuses(
             overview_default=overview_default,
             landed=landed[record.business_id],
             yesterdays_job=yesterdays_jobs.get(record.business_id),
+            last_attempt=_last_attempt(attempts.get(record.business_id)),
+            last_error=_last_error(errors.get(record.business_id)),
             last_job=last_jobs.get(record.business_id),
             quota=quotas[record.project_id] if record.project_id else None,
         )
@@ -95,6 +123,8 @@ def _status(
     overview_default: bool,
     landed: int,
     yesterdays_job: SyncJob | None,
+    last_attempt: LastAttempt | None,
+    last_error: LastError | None,
     last_job: SyncJob | None,
     quota: QuotaState | None,
 ) -> ConnectionStatus:
@@ -122,6 +152,26 @@ def _status(
         yesterday=day_collected_at(now),
         landed=landed,
         due=due,
+        last_success=record.last_synced_at,
+        last_attempt=last_attempt,
+        last_error=last_error,
         last_job=last_job,
         quota=quota,
+    )
+
+
+def _last_attempt(job: SyncJob | None) -> LastAttempt | None:
+    return job and LastAttempt(
+        at=job.finished_at or job.started_at, day=job.day, trigger=job.trigger, status=job.status
+    )
+
+
+def _last_error(job: SyncJob | None) -> LastError | None:
+    if job is None or job.error_message is None:
+        return None
+    return LastError(
+        at=job.finished_at or job.started_at,
+        day=job.day,
+        code=job.error_code,
+        message=job.error_message,
     )

@@ -13,17 +13,19 @@ from typing import TypeVar
 
 from clarity_pipeline.domain.collection import exports_of_record
 from clarity_pipeline.domain.day_checks import DayFacts, markdown_table
-from clarity_pipeline.domain.days import window_shift_hours
+from clarity_pipeline.domain.days import end_of, window_shift_hours
 from clarity_pipeline.domain.dimensions import COMBO_BY_DIMENSION_SET, combos_of_a_day
 from clarity_pipeline.domain.metrics import AGGREGATE_METRICS
 from clarity_pipeline.domain.sync_jobs import JobStatus
 from clarity_pipeline.operations.collect_day import (
     SettledBusiness,
+    first_day_of,
     should_have,
     wants_overview,
 )
 from clarity_pipeline.operations.rebuild_day import Rebuilt, rows_written
 from clarity_pipeline.store import aggregates, connections, daily_metrics, exports, sync_jobs
+from clarity_pipeline.store.connections import ConnectionRecord
 from clarity_pipeline.store.database import Database
 
 Number = int | float
@@ -54,7 +56,7 @@ def gather_day_facts(database: Database, day: date, *, overview_default: bool) -
         expected=frozenset(
             (connection.business_id, combo.dimension_set)
             for connection in connections.list_connections(database)
-            if should_have(connection, day)
+            if should_have(connection, day) or _lost_its_token(connection, day)
             for combo in combos_of_a_day(overview=wants_overview(connection, overview_default))
         ),
         window_ends={key: reply.window_end for key, reply in record.items()},
@@ -179,6 +181,12 @@ def complaint_if_all_failed(settled: Sequence[SettledBusiness]) -> str | None:
         f"{first.status.value} ({first.message}). Once mended, run the partition again "
         "or re-execute this run from failure: either asks Clarity for what is missing, no more."
     )
+
+
+def _lost_its_token(record: ConnectionRecord, day: date) -> bool:
+    """Whether a business was to have this day and its token was refused: switching it off does
+    not make the day complete."""
+    return day >= first_day_of(record) and record.was_refused_since(end_of(day))
 
 
 def _shown(value: int | float | None) -> str:

@@ -11,6 +11,7 @@ from clarity_pipeline.domain.collection import ComboOutcome, ComboStatus, export
 from clarity_pipeline.domain.sync_jobs import JobStatus, Trigger
 from clarity_pipeline.operations.collect_day import first_day_of
 from clarity_pipeline.operations.rebuild_day import Rebuilt, rebuild, rows_written
+from clarity_pipeline.operations.workers import this_worker
 from clarity_pipeline.store import connections, exports, sync_jobs
 from clarity_pipeline.store.database import Database
 
@@ -55,6 +56,7 @@ def replay_day(
         day=day,
         trigger=Trigger.REPLAY,
         dagster_run_id=None,
+        worker=this_worker(),
         now=clock(),
     )
     rebuilt = Rebuilt(failures=dict.fromkeys(landed, "The replay was stopped before its end."))

@@ -10,7 +10,9 @@ from typing import Any, Final
 import dagster as dg
 
 from clarity_pipeline.domain.collection import TRIGGER_TAG
+from clarity_pipeline.domain.interrupted_jobs import WORKER_TAG
 from clarity_pipeline.domain.sync_jobs import Trigger
+from clarity_pipeline.operations.workers import this_worker
 
 _INTERRUPTED: Final = dg.DagsterExecutionInterruptedError.__name__
 
@@ -56,7 +58,7 @@ def run_daily_sync(
                 **run_config(business_ids),
                 "loggers": {"console": {"config": {"log_level": "CRITICAL"}}},
             },
-            tags={TRIGGER_TAG: trigger.value},
+            tags={TRIGGER_TAG: trigger.value, WORKER_TAG: this_worker()},
             raise_on_error=False,
         )
         if _was_interrupted(result):

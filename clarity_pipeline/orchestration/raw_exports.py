@@ -25,6 +25,7 @@ from clarity_pipeline.domain.dimensions import (
 )
 from clarity_pipeline.operations import collect_day, day_report
 from clarity_pipeline.operations.collect_day import DayPlan, StepOutcomes
+from clarity_pipeline.orchestration.dead_work import sweep_dead_work
 from clarity_pipeline.orchestration.partitions import day_of, days
 from clarity_pipeline.orchestration.resources import (
     ClockResource,
@@ -60,9 +61,17 @@ def plan_day(
     clock: ClockResource,
 ) -> Iterator[dg.Output[DayPlan] | dg.DynamicOutput[Batch]]:
     """Which businesses, which combos are missing, who gets a sync job."""
+    day = day_of(context.partition_key)
+    sweep_dead_work(
+        context.instance,
+        store.database,
+        overview_default=store.settings.overview,
+        now=clock.now(),
+        day=day,
+    )
     plan = collect_day.plan_day(
         store.database,
-        day=day_of(context.partition_key),
+        day=day,
         business_ids=config.business_ids,
         trigger=trigger_of_run(
             context.run.tags, schedule_tag="dagster/schedule_name", backfill_tag="dagster/backfill"
@@ -139,7 +148,13 @@ def collect_outcomes(
         overview_default=store.settings.overview,
         now=clock.now(),
     )
-    settled = collect_day.settle_day(store.database, plan, outcomes, now=clock.now())
+    settled = collect_day.settle_day(
+        store.database,
+        plan,
+        outcomes,
+        auth_failures_before_disable=store.settings.auth_failures_before_disable,
+        now=clock.now(),
+    )
     report = day_report.report_collected_day(store.database, plan.day)
     metadata = report.metadata(dg.MetadataValue.md)
     complaint = day_report.complaint_if_all_failed(settled)

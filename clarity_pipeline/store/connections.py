@@ -32,6 +32,7 @@ _ENABLED: Final[dict[str, Any]] = {
 class ConnectionRecord:
     """What is known of a business's connection, without the token; instants are UTC.
 
+    `token_trusted_since` is when a person last vouched for the token, by connecting or enabling;
     `overview` is None where the business follows the setting. `created_at` is when it was first
     connected; for a business that never was, it is when the business was added.
     """
@@ -42,6 +43,7 @@ class ConnectionRecord:
     token_fingerprint: str | None
     token_last4: str | None
     token_expires_at: datetime | None
+    token_trusted_since: datetime | None
     sync_enabled: bool
     disabled_by: DisabledBy | None
     disabled_reason: str | None
@@ -61,6 +63,15 @@ class ConnectionRecord:
     def is_enabled(self) -> bool:
         """Connected and neither paused nor disabled: the schedule syncs it."""
         return self.is_connected and self.sync_enabled
+
+    def was_refused_since(self, instant: datetime) -> bool:
+        """Whether it was enabled at this instant and an authentication failure ended that."""
+        return (
+            self.is_connected
+            and self.disabled_by is DisabledBy.AUTH_FAILURE
+            and self.disabled_at is not None
+            and self.disabled_at >= instant
+        )
 
 
 def get_connection(database: Database, business_id: str) -> ConnectionRecord:
@@ -110,6 +121,7 @@ def save_connection(
             "token_fingerprint": token.fingerprint,
             "token_last4": token.last4,
             "token_expires_at": token.expires_at,
+            "token_trusted_since": now,
             "updated_at": now,
         }
         if row is None or row.disabled_by != DisabledBy.USER:
@@ -149,7 +161,8 @@ def set_enabled(
 ) -> bool:
     """Switch the sync on or off; True when that changed anything.
 
-    Switched off by nobody in particular means by the user. An authentication failure never takes
+    Switching on vouches for the token: refusals before it no longer count against it. Switched
+    off by nobody in particular means by the user. An authentication failure never takes
     over a user's pause, and with `only_if_fingerprint` leaves a connection alone whose token has
     been replaced meanwhile. Raises UnknownBusiness, or NotConnected.
     """
@@ -163,7 +176,8 @@ def set_enabled(
         if enabled:
             if row.sync_enabled:
                 return False
-            _update(connection, business_id, _ENABLED | {"updated_at": now})
+            values = _ENABLED | {"token_trusted_since": now, "updated_at": now}
+            _update(connection, business_id, values)
             return True
         by = disabled_by or DisabledBy.USER
         if row.disabled_by in {by, DisabledBy.USER}:
@@ -201,6 +215,7 @@ def disconnect(database: Database, *, business_id: str, now: datetime) -> None:
             "token_fingerprint",
             "token_last4",
             "token_expires_at",
+            "token_trusted_since",
             "last_tested_at",
             "last_test_result",
         )
@@ -218,8 +233,17 @@ def record_test(database: Database, *, business_id: str, result: str, now: datet
 
 
 def record_synced(database: Database, *, business_id: str, at: datetime) -> None:
-    """Keep when a sync last brought data. Raises UnknownBusiness, or NotConnected."""
-    _change(database, business_id, {"last_synced_at": at})
+    """Keep when data were last stored, unless later ones have been.
+
+    Raises UnknownBusiness, or NotConnected.
+    """
+    with database.transaction() as connection:
+        lock_businesses(connection, [business_id])
+        row = _config_row(connection, business_id)
+        if row is None:
+            raise NotConnected(business_id)
+        if row.last_synced_at is None or row.last_synced_at < at:
+            _update(connection, business_id, {"last_synced_at": at})
 
 
 def reencrypt_tokens(database: Database, vault: TokenVault) -> int:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import date, datetime
 from typing import Any
 
-from sqlalchemy import Row, Select, func, select, update
+from sqlalchemy import ColumnElement, Row, Select, func, or_, select, update
 from sqlalchemy.dialects import postgresql, sqlite
 
 from clarity_pipeline.domain.sync_jobs import JobStatus, Trigger
@@ -18,7 +18,10 @@ from clarity_pipeline.store.schema import sync_jobs
 
 @dataclass(frozen=True, slots=True)
 class SyncJob:
-    """A job; `combos` holds an entry per dimension set, None until the job has settled."""
+    """A job; `combos` holds an entry per dimension set, None until the job has settled.
+
+    `worker` is the process that works on it (operations.workers).
+    """
 
     id: int
     business_id: str
@@ -26,6 +29,7 @@ class SyncJob:
     trigger: Trigger
     status: JobStatus
     dagster_run_id: str | None
+    worker: str | None
     started_at: datetime
     finished_at: datetime | None
     calls_used: int
@@ -43,10 +47,12 @@ def start_jobs(
     trigger: Trigger,
     dagster_run_id: str | None,
     now: datetime,
+    worker: str | None = None,
 ) -> dict[str, int]:
     """Open a running job per business; returns their ids by business. Raises UnknownBusiness.
 
-    A step that is executed again within its run opens the job it had again.
+    `worker` is the process that will settle them, if that is known. A step that is executed again
+    within its run opens the job it had again.
     """
     wanted = sorted(set(business_ids))
     if not wanted:
@@ -58,6 +64,7 @@ def start_jobs(
             "trigger": trigger.value,
             "status": JobStatus.RUNNING.value,
             "dagster_run_id": dagster_run_id,
+            "worker": worker,
             "started_at": now,
         }
         for business_id in wanted
@@ -65,7 +72,7 @@ def start_jobs(
     upsert = sqlite.insert if database.dialect_name == "sqlite" else postgresql.insert
     statement = upsert(sync_jobs).on_conflict_do_update(
         index_elements=["dagster_run_id", "business_id", "date"],
-        set_={"status": JobStatus.RUNNING.value, "finished_at": None},
+        set_={"status": JobStatus.RUNNING.value, "finished_at": None, "worker": worker},
     )
     with database.transaction() as connection:
         check_businesses_exist(connection, wanted)
@@ -86,18 +93,51 @@ def settle_job(
     rows_written: int | None = None,
 ) -> None:
     """Close a job with what came of it; `rows_written` None leaves that to the rebuild."""
-    values: dict[str, object] = {
-        "status": status.value,
-        "finished_at": now,
-        "calls_used": calls_used,
-        "combos": {name: dict(combo) for name, combo in combos.items()},
-        "error_code": error_code,
-        "error_message": error_message,
-    }
+    values = _outcome(
+        status=status,
+        calls_used=calls_used,
+        combos=combos,
+        error_code=error_code,
+        error_message=error_message,
+        now=now,
+    )
     if rows_written is not None:
         values["rows_written"] = rows_written
     with database.transaction() as connection:
         connection.execute(update(sync_jobs).where(sync_jobs.c.id == job_id).values(values))
+
+
+def settle_interrupted_job(
+    database: Database,
+    job: SyncJob,
+    *,
+    status: JobStatus,
+    calls_used: int,
+    combos: Mapping[str, Mapping[str, object]],
+    error_code: str,
+    error_message: str,
+    now: datetime,
+) -> bool:
+    """Close a job in the place of its worker; False when that has done so, or another took over."""
+    values = _outcome(
+        status=status,
+        calls_used=calls_used,
+        combos=combos,
+        error_code=error_code,
+        error_message=error_message,
+        now=now,
+    )
+    with database.transaction() as connection:
+        settled = connection.execute(
+            update(sync_jobs)
+            .where(
+                sync_jobs.c.id == job.id,
+                sync_jobs.c.status == JobStatus.RUNNING.value,
+                sync_jobs.c.worker.is_not_distinct_from(job.worker),
+            )
+            .values(values)
+        )
+        return settled.rowcount == 1
 
 
 def record_rows_written(
@@ -132,15 +172,77 @@ def list_jobs(
     return _jobs(database, statement)
 
 
+def running_jobs(
+    database: Database, *, day: date | None = None, worker: str | None = None
+) -> list[SyncJob]:
+    """The jobs that are called running, oldest first, of one day or all, of one worker or all."""
+    statement = (
+        select(sync_jobs)
+        .where(sync_jobs.c.status == JobStatus.RUNNING.value)
+        .order_by(sync_jobs.c.id)
+    )
+    if day is not None:
+        statement = statement.where(sync_jobs.c.date == day)
+    if worker is not None:
+        statement = statement.where(sync_jobs.c.worker == worker)
+    return _jobs(database, statement)
+
+
 def latest_jobs(database: Database, *, business_ids: Collection[str]) -> dict[str, SyncJob]:
     """The newest job of each of these businesses; one that never had a job is left out."""
+    return _newest(database, business_ids)
+
+
+def latest_attempts(database: Database, *, business_ids: Collection[str]) -> dict[str, SyncJob]:
+    """The newest job of each business that made calls, or could have made some.
+
+    Left out are replays, days that Clarity no longer answered for, and backfills of days that had
+    all landed.
+    """
+    jobs = sync_jobs.c
+    return _newest(
+        database,
+        business_ids,
+        jobs.trigger != Trigger.REPLAY.value,
+        jobs.status != JobStatus.SKIPPED.value,
+        or_(jobs.trigger != Trigger.BACKFILL.value, jobs.calls_used > 0),
+    )
+
+
+def latest_errors(database: Database, *, business_ids: Collection[str]) -> dict[str, SyncJob]:
+    """The newest job of each business that has an error to tell of."""
+    return _newest(database, business_ids, sync_jobs.c.error_message.is_not(None))
+
+
+def _newest(
+    database: Database, business_ids: Collection[str], *which: ColumnElement[bool]
+) -> dict[str, SyncJob]:
     newest = (
         select(func.max(sync_jobs.c.id))
-        .where(sync_jobs.c.business_id.in_(set(business_ids)))
+        .where(sync_jobs.c.business_id.in_(set(business_ids)), *which)
         .group_by(sync_jobs.c.business_id)
     )
     jobs = _jobs(database, select(sync_jobs).where(sync_jobs.c.id.in_(newest)))
     return {job.business_id: job for job in jobs}
+
+
+def _outcome(
+    *,
+    status: JobStatus,
+    calls_used: int,
+    combos: Mapping[str, Mapping[str, object]],
+    error_code: str | None,
+    error_message: str | None,
+    now: datetime,
+) -> dict[str, object]:
+    return {
+        "status": status.value,
+        "finished_at": now,
+        "calls_used": calls_used,
+        "combos": {name: dict(combo) for name, combo in combos.items()},
+        "error_code": error_code,
+        "error_message": error_message,
+    }
 
 
 def _jobs(database: Database, statement: Select[Any]) -> list[SyncJob]:
@@ -156,6 +258,7 @@ def _job(row: Row[Any]) -> SyncJob:
         trigger=Trigger(row.trigger),
         status=JobStatus(row.status),
         dagster_run_id=row.dagster_run_id,
+        worker=row.worker,
         started_at=row.started_at,
         finished_at=row.finished_at,
         calls_used=row.calls_used,

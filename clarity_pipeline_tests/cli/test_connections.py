@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from clarity_pipeline.export_api.emulator import emulator_token
+from clarity_pipeline.export_api.emulator import Fault, emulator_token
 from clarity_pipeline_tests.cli.conftest import Desk
 
 
@@ -103,7 +103,61 @@ def test_a_test_of_a_revoked_token_ends_with_4(desk: Desk) -> None:
     assert ran.code == 4
     assert ran.document["succeeded"] is False
     assert ran.document["result"] == "auth_failed"
-    assert desk.succeed("status", "acme", "--json").document["businesses"][0]["state"] == "failing"
+    assert (ran.document["switched_off"], ran.document["sync_enabled"]) == (True, False)
+    [status] = desk.succeed("status", "acme", "--json").document["businesses"]
+    assert (status["state"], status["disabled_by"]) == ("disabled_auth", "auth_failure")
+
+
+def test_a_refused_token_is_explained_wherever_its_business_is_asked_for(desk: Desk) -> None:
+    desk.connect("acme")
+    desk.emulator.control.revoke_token("shopsmall2")
+    assert "clarity connect acme --project-id shopsmall2" in desk.run("test", "acme").out
+    refused = desk.run("sync", "--business", "acme")
+    assert refused.code == 2
+    assert "is switched off: On 20" in refused.err
+    assert "(HTTP 401" in refused.err
+    assert "Switched off 20" in desk.succeed("status", "acme").out
+    enabled = desk.succeed("enable", "acme").out
+    assert "It had been switched off because of the token. On 20" in enabled
+    assert "clarity test acme" in enabled
+    [status] = desk.succeed("status", "acme", "--json").document["businesses"]
+    assert (status["sync_enabled"], status["disabled_by"]) == (True, None)
+
+
+def test_a_paused_business_is_told_how_to_resume_after_a_good_test(desk: Desk) -> None:
+    desk.connect("acme")
+    desk.succeed("disable", "acme")
+    assert (
+        "is switched off; get it back with: clarity enable acme" in desk.succeed("test", "acme").out
+    )
+
+
+def test_success_attempt_and_error_are_three_things(desk: Desk) -> None:
+    desk.connect("acme")
+    desk.emulator.control.add_fault(Fault(dimension_set="Country,URL", status=400))
+    desk.succeed("test", "acme")
+    [tested] = desk.succeed("status", "acme", "--json").document["businesses"]
+    assert tested["last_success"] is not None
+    assert (tested["last_attempt"], tested["last_error"]) == (None, None)
+    desk.run("sync")
+    [synced] = desk.succeed("status", "acme", "--json").document["businesses"]
+    assert synced["last_success"] > tested["last_success"]
+    assert synced["last_attempt"]["status"] == "partial"
+    assert (synced["last_attempt"]["day"], synced["last_attempt"]["trigger"]) == (
+        desk.day(0),
+        "manual",
+    )
+    assert synced["last_error"]["code"] == "request_rejected"
+    assert synced["last_error"]["at"] == synced["last_attempt"]["at"]
+    desk.succeed("replay", "--from", desk.day(0), "--to", desk.day(0))
+    [replayed] = desk.succeed("status", "acme", "--json").document["businesses"]
+    for fact in ("last_success", "last_attempt", "last_error"):
+        assert replayed[fact] == synced[fact]
+    assert replayed["last_job"]["trigger"] == "replay"
+    for text in (desk.succeed("status").out, desk.succeed("status", "acme").out):
+        assert all(word in text for word in ("last success", "last attempt", "last error"))
+        assert "manual: partial" in text
+        assert "rejected the call's parameters" in text
 
 
 def test_a_test_without_quota_ends_with_3_and_judges_nothing(desk: Desk) -> None:

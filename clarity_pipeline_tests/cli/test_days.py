@@ -66,6 +66,16 @@ def test_sync_with_a_refused_token_ends_with_4(desk: Desk) -> None:
     assert "auth failed" in ran.out
     assert "refused the token" in ran.out
     assert "None of 1 businesses" not in ran.err
+    assert "Switched off until connected with another token: acme." in ran.out
+
+
+def test_what_several_businesses_have_in_common_is_said_once(desk: Desk) -> None:
+    desk.connect("acme", "shopsmall2")
+    desk.connect("bolt", "shopsmall33")
+    desk.emulator.control.set_outage(on=True)
+    ran = desk.run("sync")
+    assert ran.out.count("Clarity failed on its side") == 1
+    assert "2 businesses: Clarity failed on its side" in ran.out
 
 
 def test_sync_without_quota_ends_with_3(desk: Desk) -> None:
@@ -106,6 +116,7 @@ def _job(*combos: str, status: JobStatus = JobStatus.PARTIAL) -> SyncJob:
         trigger=Trigger.MANUAL,
         status=status,
         dagster_run_id="run",
+        worker=None,
         started_at=datetime(2026, 3, 2, tzinfo=UTC),
         finished_at=None,
         calls_used=0,

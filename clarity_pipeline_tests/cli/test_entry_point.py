@@ -135,7 +135,7 @@ def test_ctrl_c_stops_a_sync_and_settles_its_jobs(desk: Desk) -> None:
         out, err = process.communicate(timeout=60)
         [job] = sync_jobs.list_jobs(database)
     assert (process.returncode, out, err.strip()) == (130, "", "Stopped.")
-    assert (job.status, job.error_code) == (JobStatus.FAILED, "stopped")
+    assert (job.status, job.error_code) == (JobStatus.FAILED, "interrupted")
 
 
 def test_what_the_emulator_prints_is_all_one_needs(desk: Desk) -> None:

@@ -8,11 +8,19 @@ import pytest
 
 from clarity_pipeline.domain.collection import ComboStatus
 from clarity_pipeline.domain.errors import InvalidProjectId, InvalidToken, UnknownBusiness
-from clarity_pipeline.operations.connecting import connect, probe_connection
+from clarity_pipeline.operations.connecting import ProbeResult, connect, probe_connection
 from clarity_pipeline.store import businesses, connections
 from clarity_pipeline_tests.agency import Agency
 from clarity_pipeline_tests.factories import make_token
 from clarity_pipeline_tests.operations.test_guarded_call import caller_of
+
+
+def probe(agency: Agency, *, auth_failures_before_disable: int = 1) -> ProbeResult:
+    return probe_connection(
+        caller_of(agency),
+        business_id="acme",
+        auth_failures_before_disable=auth_failures_before_disable,
+    )
 
 
 def test_connecting_spends_no_call_and_shows_only_the_end_of_the_token(agency: Agency) -> None:
@@ -65,9 +73,10 @@ def test_an_unknown_business_cannot_be_connected(agency: Agency) -> None:
 
 def test_a_test_keeps_its_reply_so_that_the_day_needs_one_call_less(agency: Agency) -> None:
     agency.connect("acme")
-    found = probe_connection(caller_of(agency), business_id="acme")
+    found = probe(agency)
     assert found.succeeded
-    assert connections.get_connection(agency.database, "acme").last_test_result == "ok"
+    record = connections.get_connection(agency.database, "acme")
+    assert (record.last_test_result, record.last_synced_at) == ("ok", agency.now)
     agency.sync()
     assert len(agency.calls("acme")) == 4
     assert agency.latest_job("acme").calls_used == 3
@@ -76,19 +85,21 @@ def test_a_test_keeps_its_reply_so_that_the_day_needs_one_call_less(agency: Agen
 def test_a_refused_token_is_recorded_as_the_result_of_the_test(agency: Agency) -> None:
     agency.connect("acme")
     agency.emulator.control.revoke_token(agency.projects["acme"].project_id)
-    found = probe_connection(caller_of(agency), business_id="acme")
+    found = probe(agency)
     assert found.outcome.status is ComboStatus.AUTH_FAILED
+    assert found.switched_off
     assert "401" in found.sentence
+    assert connections.get_connection(agency.database, "acme").last_synced_at is None
     assert connections.get_connection(agency.database, "acme").last_test_result == "auth_failed"
 
 
 def test_a_spent_quota_does_not_judge_the_token(agency: Agency) -> None:
     project = agency.connect("acme")
     agency.emulator.control.set_quota_used(project.project_id, used=10)
-    found = probe_connection(caller_of(agency), business_id="acme")
+    found = probe(agency)
     assert found.outcome.status is ComboStatus.RATE_LIMITED
     assert "token could not be judged" in found.sentence
-    again = probe_connection(caller_of(agency), business_id="acme")
+    again = probe(agency)
     assert again.outcome.status is ComboStatus.QUOTA_REFUSED
     assert len(agency.calls("acme")) == 1
 
@@ -97,4 +108,15 @@ def test_a_paused_business_can_be_tested(agency: Agency) -> None:
     agency.connect("acme")
     connections.set_enabled(agency.database, business_id="acme", enabled=False, now=agency.now)
     agency.move_to(agency.now + timedelta(hours=1))
-    assert probe_connection(caller_of(agency), business_id="acme").succeeded
+    assert probe(agency).succeeded
+
+
+def test_a_test_switches_off_only_after_as_many_refusals_as_are_set(agency: Agency) -> None:
+    agency.connect("acme")
+    agency.emulator.control.revoke_token(agency.projects["acme"].project_id)
+    assert [probe(agency, auth_failures_before_disable=2).switched_off for _ in range(3)] == [
+        False,
+        True,
+        False,
+    ]
+    assert not connections.get_connection(agency.database, "acme").is_enabled

@@ -84,6 +84,16 @@ def test_the_schedule_ships_stopped_and_asks_for_yesterday_at_a_quarter_past_mid
     assert [request.partition_key for request in tick.run_requests] == ["2026-11-01"]
 
 
+def test_the_sensors_run_from_the_start_because_none_of_them_makes_a_call() -> None:
+    repository = build_defs().get_repository_def()
+    running = dg.DefaultSensorStatus.RUNNING
+    assert {sensor.name: sensor.default_status for sensor in repository.sensor_defs} == {
+        "clarity_automation_sensor": running,
+        "clarity_auth_failure_sensor": running,
+        "clarity_watchdog_sensor": running,
+    }
+
+
 def test_everything_that_spends_quota_is_in_the_pool_and_nothing_else() -> None:
     job = build_defs().resolve_job_def("clarity_daily_sync")
     pools = {

@@ -139,6 +139,7 @@ def test_a_connection_remembers_everything_but_the_token(
         token_fingerprint=token_fingerprint(token),
         token_last4=token[-4:],
         token_expires_at=expires_at,
+        token_trusted_since=NOW,
         sync_enabled=True,
         disabled_by=None,
         disabled_reason=None,
@@ -265,6 +266,38 @@ def test_disconnecting_forgets_project_and_token_and_keeps_what_was_fetched(
         connections.read_token(connected, vault, "acme")
     with connected.reading() as connection:
         assert connection.scalar(select(func.count(business_config.c.token_ciphertext))) == 0
+
+
+def test_data_that_were_stored_earlier_do_not_move_the_last_success_back(
+    connected: Database,
+) -> None:
+    for at in (LATER, NOW):
+        connections.record_synced(connected, business_id="acme", at=at)
+        assert acme(connected).last_synced_at == LATER
+
+
+def test_a_person_vouches_for_a_token_by_connecting_and_by_enabling(
+    connected: Database, vault: TokenVault
+) -> None:
+    assert acme(connected).token_trusted_since == NOW
+    connect_business(connected, vault, now=LATER)
+    assert acme(connected).token_trusted_since == LATER
+    disable(connected)
+    again = LATER + timedelta(hours=1)
+    assert acme(connected).token_trusted_since == LATER
+    connections.set_enabled(connected, business_id="acme", enabled=True, now=again)
+    assert acme(connected).token_trusted_since == again
+    connections.disconnect(connected, business_id="acme", now=again)
+    assert acme(connected).token_trusted_since is None
+
+
+def test_a_refusal_is_remembered_from_the_instant_it_was_found(connected: Database) -> None:
+    assert not acme(connected).was_refused_since(NOW)
+    disable(connected, DisabledBy.AUTH_FAILURE)
+    assert acme(connected).was_refused_since(LATER)
+    assert not acme(connected).was_refused_since(LATER + timedelta(seconds=1))
+    disable(connected, DisabledBy.USER)
+    assert not acme(connected).was_refused_since(NOW)
 
 
 def test_disconnecting_twice_is_no_error(connected: Database) -> None:

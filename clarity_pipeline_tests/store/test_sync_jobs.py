@@ -32,6 +32,7 @@ def start(
         day=day,
         trigger=Trigger.SCHEDULE,
         dagster_run_id=run,
+        worker="host:1:start",
         now=NOW,
     )
 
@@ -59,6 +60,7 @@ def test_a_started_job_is_running(with_businesses: Database) -> None:
             trigger=Trigger.SCHEDULE,
             status=JobStatus.RUNNING,
             dagster_run_id="run-1",
+            worker="host:1:start",
             started_at=NOW,
             finished_at=None,
             calls_used=0,
@@ -164,3 +166,94 @@ def test_a_message_with_junk_characters_does_not_lose_the_job(with_businesses: D
     assert job.error_message == "bad\ufffd\ufffd"
     assert job.combos is not None
     assert job.combos["Device,URL"]["message"] == "bad\ufffd\ufffd"
+
+
+def interrupt(database: Database, job: SyncJob) -> bool:
+    return sync_jobs.settle_interrupted_job(
+        database,
+        job,
+        status=JobStatus.FAILED,
+        calls_used=0,
+        combos={},
+        error_code="interrupted",
+        error_message="Somebody died.",
+        now=LATER,
+    )
+
+
+def test_a_job_is_closed_in_the_place_of_its_worker_only_while_that_still_has_it(
+    with_businesses: Database,
+) -> None:
+    start(with_businesses, "a")
+    (job,) = sync_jobs.running_jobs(with_businesses)
+    # The step was executed again, by another process.
+    sync_jobs.start_jobs(
+        with_businesses,
+        business_ids=["a"],
+        day=DAY,
+        trigger=Trigger.SCHEDULE,
+        dagster_run_id="run-1",
+        worker=None,
+        now=LATER,
+    )
+    assert not interrupt(with_businesses, job)
+    (taken_over,) = sync_jobs.running_jobs(with_businesses)
+    assert interrupt(with_businesses, taken_over)
+    assert not interrupt(with_businesses, taken_over)
+    assert sync_jobs.running_jobs(with_businesses) == []
+
+
+def test_a_job_that_has_settled_is_not_interrupted(with_businesses: Database) -> None:
+    job_id = start(with_businesses, "a")["a"]
+    (job,) = sync_jobs.running_jobs(with_businesses)
+    settle(with_businesses, job_id)
+    assert not interrupt(with_businesses, job)
+    assert sync_jobs.list_jobs(with_businesses)[0].status is JobStatus.PARTIAL
+
+
+def test_running_jobs_are_narrowed_by_day_and_worker(with_businesses: Database) -> None:
+    start(with_businesses, "a")
+    assert len(sync_jobs.running_jobs(with_businesses, day=DAY, worker="host:1:start")) == 1
+    assert sync_jobs.running_jobs(with_businesses, day=DAY + timedelta(days=1)) == []
+    assert sync_jobs.running_jobs(with_businesses, worker="host:2:start") == []
+
+
+def finish(
+    database: Database, trigger: Trigger, status: JobStatus, *, calls: int = 0, error: str | None
+) -> int:
+    job_id = sync_jobs.start_jobs(
+        database,
+        business_ids=["a"],
+        day=DAY,
+        trigger=trigger,
+        dagster_run_id=None,
+        now=NOW,
+    )["a"]
+    sync_jobs.settle_job(
+        database,
+        job_id=job_id,
+        status=status,
+        calls_used=calls,
+        combos={},
+        error_code=error,
+        error_message=error,
+        now=LATER,
+    )
+    return job_id
+
+
+def test_an_attempt_made_calls_or_could_have_and_an_error_is_any_jobs(
+    with_businesses: Database,
+) -> None:
+    attempt = finish(with_businesses, Trigger.BACKFILL, JobStatus.SUCCEEDED, calls=4, error=None)
+    finish(with_businesses, Trigger.BACKFILL, JobStatus.SUCCEEDED, error=None)
+    finish(with_businesses, Trigger.MANUAL, JobStatus.SKIPPED, error="gap")
+    error = finish(with_businesses, Trigger.REPLAY, JobStatus.FAILED, error="damaged")
+    finish(with_businesses, Trigger.REPLAY, JobStatus.SUCCEEDED, error=None)
+    ids = ["a", "b"]
+    attempts = sync_jobs.latest_attempts(with_businesses, business_ids=ids)
+    errors = sync_jobs.latest_errors(with_businesses, business_ids=ids)
+    assert {business_id: job.id for business_id, job in attempts.items()} == {"a": attempt}
+    assert {business_id: job.id for business_id, job in errors.items()} == {"a": error}
+    refused = finish(with_businesses, Trigger.MANUAL, JobStatus.RATE_LIMITED, error="spent")
+    assert sync_jobs.latest_attempts(with_businesses, business_ids=ids)["a"].id == refused

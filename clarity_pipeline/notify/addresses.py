@@ -18,12 +18,14 @@ with warnings.catch_warnings():
     warnings.filterwarnings("ignore", category=DeprecationWarning)
     import apprise
 
-    apprise.Apprise.instantiate("json://localhost")
+    apprise.Apprise.instantiate("json://localhost")  # pyright: ignore[reportUnknownMemberType]
 
-for _name in ("apprise", "urllib3", "requests", "requests_oauthlib"):
-    # They log the addresses they send to, and urllib3 their paths, in which chats keep tokens.
-    logging.getLogger(_name).propagate = False
-    logging.getLogger(_name).setLevel(logging.CRITICAL + 1)
+_QUIET: Final = ("apprise", "urllib3", "requests", "requests_oauthlib")
+"""What logs the addresses that are sent to: urllib3 their paths, in which chats keep tokens."""
+
+for _name in [name for name in logging.root.manager.loggerDict if name.split(".")[0] in _QUIET]:
+    # A level could be set lower by whoever hunts a fault, and a handler be put on the logger.
+    logging.getLogger(_name).disabled = True
 
 _TYPES: Final = {
     Severity.ERROR: apprise.NotifyType.FAILURE,
@@ -72,7 +74,7 @@ def parse_addresses(urls: SecretStr | None) -> Addresses:
     targets: list[apprise.Apprise] = []
     for position, url in enumerate(urls.get_secret_value().split() if urls else (), start=1):
         target = apprise.Apprise(asset=asset)
-        if not target.add(url) or len(target) != 1:
+        if not target.add(url):  # pyright: ignore[reportUnknownMemberType]
             raise ConfigurationError(
                 f"Address {position} of CLARITY_NOTICE_URLS is none that Apprise understands; "
                 "write it as its documentation shows, with blanks between addresses."
@@ -84,7 +86,7 @@ def parse_addresses(urls: SecretStr | None) -> Addresses:
 def _accepts(target: apprise.Apprise, *, title: str, body: str, severity: Severity) -> bool:
     try:
         return bool(
-            target.notify(
+            target.notify(  # pyright: ignore[reportUnknownMemberType]
                 title=title,
                 body=body,
                 notify_type=_TYPES[severity],

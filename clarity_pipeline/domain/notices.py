@@ -97,8 +97,9 @@ def is_news(notice: Notice, latest: TellsState | None) -> bool:
 class ConnectionStanding:
     """What notices about one business are made of; `day` is the latest UTC day that is over.
 
-    `job` and `job_day` are its latest sync, `attempted_at` when that began. `worked_at` is the
-    last instant at which Clarity demonstrably answered: data stored, or a test passed.
+    `is_expected` says whether the schedule owed us the day by now. `job` and `job_day` are its
+    latest sync, `attempted_at` when that began. `worked_at` is the last instant at which Clarity
+    demonstrably answered: data stored, or a test passed.
     """
 
     business_id: str
@@ -106,6 +107,7 @@ class ConnectionStanding:
     project_id: str | None
     state: ConnectionState
     is_enabled: bool
+    is_expected: bool
     disabled_at: datetime | None
     day: date
     landed: int
@@ -119,6 +121,13 @@ class ConnectionStanding:
     test_failed_at: datetime | None
     token_expires_at: datetime | None
     calls_come_back_at: datetime | None
+
+    @property
+    def is_late(self) -> bool:
+        """Whether the day is missing past its hour; a business nobody has ever tried is, too."""
+        return self.state is ConnectionState.LATE or (
+            self.state is ConnectionState.NEVER_TESTED and self.is_expected
+        )
 
     @property
     def was_attempted(self) -> bool:
@@ -191,7 +200,7 @@ class _CommonTrouble:
 
 def _common_trouble(standings: Sequence[ConnectionStanding]) -> _CommonTrouble:
     attempted = [standing for standing in standings if standing.was_attempted]
-    late = [standing for standing in standings if standing.state is ConnectionState.LATE]
+    late = [standing for standing in standings if standing.is_late]
     if not attempted and len(late) >= FEWEST_FOR_ONE_REASON:
         return _CommonTrouble(
             is_missed=True, business_ids=frozenset(each.business_id for each in late)
@@ -261,7 +270,7 @@ def _connection_notice(standing: ConnectionStanding) -> Notice | None:
     match standing.state:
         case ConnectionState.NOT_CONNECTED | ConnectionState.PAUSED:
             return _silent(subject, standing.state.value)
-        case ConnectionState.NEVER_TESTED:
+        case ConnectionState.NEVER_TESTED if not standing.is_late:
             return None
         case ConnectionState.CONNECTED:
             is_whole = standing.landed >= standing.due
@@ -281,7 +290,7 @@ def _connection_notice(standing: ConnectionStanding) -> Notice | None:
             )
             return Notice(
                 subject=subject,
-                state=standing.state.value,
+                state=(ConnectionState.LATE if standing.is_late else standing.state).value,
                 severity=severity,
                 title=f"{_line(standing.name)}: {title}",
                 body=_one_blank(body),
@@ -349,7 +358,7 @@ def _token_notice(standing: ConnectionStanding, *, now: datetime) -> Notice:
     if not standing.is_enabled:
         return _silent(subject, "not_in_use")
     if expires_at is None or not token_needs_renewal(expires_at, now=now):
-        until = f"It is valid until {_instant(expires_at)}." if expires_at else ""
+        until = f"It is valid until {_instant(expires_at)}." if expires_at else "It has no end."
         return _well(subject, f"{who}: the Clarity token has been renewed", until)
     is_over = expires_at <= now
     return Notice(

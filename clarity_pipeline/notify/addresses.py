@@ -24,8 +24,8 @@ _QUIET: Final = ("apprise", "urllib3", "requests", "requests_oauthlib")
 """What logs the addresses that are sent to: urllib3 their paths, in which chats keep tokens."""
 
 for _name in [name for name in logging.root.manager.loggerDict if name.split(".")[0] in _QUIET]:
-    # A level could be set lower by whoever hunts a fault, and a handler be put on the logger.
-    logging.getLogger(_name).disabled = True
+    # A filter, because levels, handlers and `disabled` are changed by whoever configures logging.
+    logging.getLogger(_name).addFilter(lambda _record: False)
 
 _TYPES: Final = {
     Severity.ERROR: apprise.NotifyType.FAILURE,

@@ -6,10 +6,10 @@ Whoever runs this, and how often, makes no difference: a change is written once,
 from __future__ import annotations
 
 import logging
-import time
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
-from datetime import date, datetime
+from datetime import UTC, date, datetime, time
+from time import monotonic
 from typing import Final, Protocol
 
 from clarity_pipeline.domain import notices as rules
@@ -21,7 +21,12 @@ from clarity_pipeline.domain.notices import (
     Notice,
     Severity,
 )
-from clarity_pipeline.operations.connection_status import ConnectionStatus, connection_statuses
+from clarity_pipeline.domain.quota import utc_day_of
+from clarity_pipeline.operations.connection_status import (
+    DUE_AFTER_MIDNIGHT,
+    ConnectionStatus,
+    connection_statuses,
+)
 from clarity_pipeline.store import notices as outbox
 from clarity_pipeline.store.database import Database
 
@@ -54,7 +59,7 @@ def record_connection_notices(
 ) -> list[Notice]:
     """Write down what has changed about connections; returns what was news."""
     statuses = connection_statuses(database, now=now, overview_default=overview_default)
-    standings = [_standing(status) for status in statuses]
+    standings = [_standing(status, now=now) for status in statuses]
     return _record(database, rules.connection_notices(standings, now=now), now=now)
 
 
@@ -93,8 +98,8 @@ def deliver_pending(database: Database, sender: Sender, *, now: datetime) -> Del
     Without addresses everything stays where it is.
     """
     sent = failed = 0
-    stop_at = time.monotonic() + MOST_SECONDS_OF_SENDING
-    while len(sender) and not failed and time.monotonic() < stop_at:
+    stop_at = monotonic() + MOST_SECONDS_OF_SENDING
+    while len(sender) and not failed and monotonic() < stop_at:
         notice = outbox.claim_next(database, now=now)
         if notice is None:
             break
@@ -116,8 +121,9 @@ def _record(database: Database, wanted: Sequence[Notice], *, now: datetime) -> l
     return news
 
 
-def _standing(status: ConnectionStatus) -> ConnectionStanding:
+def _standing(status: ConnectionStatus, *, now: datetime) -> ConnectionStanding:
     record, job = status.record, status.last_job
+    midnight = datetime.combine(utc_day_of(now), time.min, tzinfo=UTC)
     test_passed_at = record.last_tested_at if record.last_test_result == "ok" else None
     test_failed_at = _failed_test_at(status)
     reason = job.error_message if job else None
@@ -133,6 +139,7 @@ def _standing(status: ConnectionStatus) -> ConnectionStanding:
         project_id=record.project_id,
         state=status.state,
         is_enabled=record.is_enabled,
+        is_expected=now >= midnight + DUE_AFTER_MIDNIGHT and record.created_at < midnight,
         disabled_at=record.disabled_at,
         day=status.yesterday,
         landed=status.landed,

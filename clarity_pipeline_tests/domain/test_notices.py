@@ -36,6 +36,7 @@ FINE = ConnectionStanding(
     project_id="abc123xyz0",
     state=ConnectionState.CONNECTED,
     is_enabled=True,
+    is_expected=True,
     disabled_at=None,
     day=DAY,
     landed=4,
@@ -219,6 +220,19 @@ def test_a_schedule_that_did_not_run_is_told_once_and_one_late_business_by_name(
     notice = about("connection:acme", late("acme"))
     assert notice is not None
     assert "last tried at 2026-10-31 00:15 UTC" in notice.body
+
+
+def test_a_business_that_was_never_tried_is_late_once_it_is_owed_a_day() -> None:
+    never = replace(late("acme"), state=ConnectionState.NEVER_TESTED, attempted_at=None)
+    assert troubles(never) == {"connection:acme": "late"}
+    assert troubles(replace(never, is_expected=False)) == {}
+
+
+def test_no_notice_is_empty() -> None:
+    """Apprise takes a notice without a body for a mistake, and sends nothing."""
+    for standing in (FINE, failing("acme"), late("acme"), replace(FINE, token_expires_at=NOW)):
+        for notice in connection_notices([standing], now=NOW):
+            assert notice.severity is Severity.SILENT or (notice.title and notice.body)
 
 
 def test_a_token_is_told_of_a_week_before_it_ends_and_when_it_has() -> None:

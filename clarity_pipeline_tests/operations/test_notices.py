@@ -60,7 +60,7 @@ def test_a_refused_token_a_pause_and_a_repair_are_each_told_once(agency: Agency)
 def test_a_day_that_failed_and_was_repaired_is_a_trouble_and_a_recovery(agency: Agency) -> None:
     agency.connect("acme")
     project_id = agency.projects["acme"].project_id
-    agency.emulator.control.add_fault(Fault(project_id=project_id, body="<html>"))
+    agency.emulator.control.add_fault(Fault(project_id=project_id, body="<html>", times=100))
     agency.sync()
     assert look(agency) == [("connection:acme", "failing")]
     agency.emulator.control.clear_faults()
@@ -87,7 +87,7 @@ def test_a_network_that_fails_everybody_is_told_once(agency: Agency) -> None:
     for name in ("acme", "bolt", "coop"):
         agency.connect(name)
         agency.emulator.control.add_fault(
-            Fault(project_id=agency.projects[name].project_id, drop=True)
+            Fault(project_id=agency.projects[name].project_id, drop=True, times=100)
         )
     agency.sync()
     assert look(agency) == [("clarity:reachable", "unreachable")]
@@ -99,7 +99,11 @@ def test_a_network_that_fails_everybody_is_told_once(agency: Agency) -> None:
 
 def trouble(number: int) -> Notice:
     return Notice(
-        subject=f"run:{number}", state="failed", severity=Severity.ERROR, title=str(number), body=""
+        subject=f"run:{number}",
+        state="failed",
+        severity=Severity.ERROR,
+        title=str(number),
+        body="b",
     )
 
 

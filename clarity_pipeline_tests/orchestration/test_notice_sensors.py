@@ -39,7 +39,7 @@ def states(agency: Agency) -> dict[str, str]:
 def test_a_run_that_fails_and_the_next_that_works_are_a_notice_each(agency: Agency) -> None:
     agency.connect("acme")
     agency.emulator.control.add_fault(
-        Fault(project_id=agency.projects["acme"].project_id, drop=True)
+        Fault(project_id=agency.projects["acme"].project_id, drop=True, times=100)
     )
     agency.sync()
     assert tick(agency, "clarity_run_failure_sensor") == "1 new."
@@ -58,7 +58,7 @@ def test_a_failed_check_of_yesterday_is_a_notice_and_its_repair_another(agency: 
     agency.connect("acme")
     agency.connect("bolt")
     agency.emulator.control.add_fault(
-        Fault(project_id=agency.projects["acme"].project_id, body="<html>")
+        Fault(project_id=agency.projects["acme"].project_id, body="<html>", times=100)
     )
     agency.sync()
     assert states(agency) == {"check:every_enabled_business_landed": "failed"}

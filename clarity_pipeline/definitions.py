@@ -14,6 +14,10 @@ from clarity_pipeline.orchestration.automation import automation_sensor
 from clarity_pipeline.orchestration.checks import build_asset_checks
 from clarity_pipeline.orchestration.daily_metrics import clarity_daily_metrics
 from clarity_pipeline.orchestration.jobs import clarity_daily_sync
+from clarity_pipeline.orchestration.notice_sensors import (
+    clarity_notice_sensor,
+    clarity_run_failure_sensor,
+)
 from clarity_pipeline.orchestration.raw_exports import clarity_raw_exports
 from clarity_pipeline.orchestration.resources import (
     ClockResource,
@@ -50,7 +54,13 @@ def build_defs(
         asset_checks=build_asset_checks(),
         jobs=[clarity_daily_sync],
         schedules=[build_scheduler(schedule_status)],
-        sensors=[automation_sensor, clarity_auth_failure_sensor, clarity_watchdog_sensor],
+        sensors=[
+            automation_sensor,
+            clarity_auth_failure_sensor,
+            clarity_watchdog_sensor,
+            clarity_notice_sensor,
+            clarity_run_failure_sensor,
+        ],
         resources={
             "store": store or StoreResource(),
             "export_api": export_api or ExportApiResource(),

@@ -13,7 +13,7 @@ import clarity_pipeline
 PACKAGE = "clarity_pipeline"
 ROOT = Path(clarity_pipeline.__file__).parent
 
-_WORK = frozenset({"domain", "settings", "export_api", "store", "operations"})
+_WORK = frozenset({"domain", "settings", "export_api", "store", "notify", "operations"})
 
 ALLOWED_LAYERS: Mapping[str, frozenset[str]] = {
     "": frozenset(),
@@ -21,6 +21,7 @@ ALLOWED_LAYERS: Mapping[str, frozenset[str]] = {
     "settings": frozenset({"domain"}),
     "export_api": frozenset({"domain", "settings", "export_api"}),
     "store": frozenset({"domain", "settings", "store"}),
+    "notify": frozenset({"domain", "settings", "notify"}),
     "operations": _WORK,
     "orchestration": _WORK | {"orchestration"},
     "panel": _WORK | {"panel"},
@@ -36,6 +37,7 @@ HOMES: Mapping[str, frozenset[str]] = {
     "sqlalchemy": frozenset({"store"}),
     "psycopg": frozenset({"store"}),
     "alembic": frozenset({"store"}),
+    "apprise": frozenset({"notify"}),
     "starlette": frozenset({"export_api", "panel"}),
     "uvicorn": frozenset({"export_api", "panel", "demo", "cli"}),
     "typer": frozenset({"cli"}),
@@ -159,6 +161,8 @@ def test_every_module_is_looked_at() -> None:
         ("store.exports", "from os import environ"),
         ("operations.days", "from clarity_pipeline.orchestration.jobs import daily_sync"),
         ("operations.days", "import dagster_postgres"),
+        ("operations.notices", "import apprise"),
+        ("notify.addresses", "from clarity_pipeline.store.database import Database"),
         ("orchestration.jobs", "import sqlalchemy"),
         ("orchestration.jobs", "import os\nhome = os.getenv('DAGSTER_HOME')"),
         ("orchestration.jobs", "from clarity_pipeline.definitions import defs"),

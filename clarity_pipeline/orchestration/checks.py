@@ -11,10 +11,11 @@ import dagster as dg
 from clarity_pipeline.domain import day_checks
 from clarity_pipeline.domain.day_checks import DayCheck, DayFacts
 from clarity_pipeline.operations.day_report import gather_day_facts
+from clarity_pipeline.operations.notices import record_check_notice
 from clarity_pipeline.orchestration.daily_metrics import clarity_daily_metrics
 from clarity_pipeline.orchestration.partitions import day_of, days
 from clarity_pipeline.orchestration.raw_exports import clarity_raw_exports
-from clarity_pipeline.orchestration.resources import StoreResource
+from clarity_pipeline.orchestration.resources import ClockResource, StoreResource
 
 _CHECKS: tuple[
     tuple[dg.AssetsDefinition, Callable[[DayFacts], DayCheck], dg.AssetCheckSeverity], ...
@@ -48,14 +49,19 @@ def _build(
         asset=asset, name=check.__name__, description=check.__doc__, partitions_def=days
     )
     def evaluate(
-        context: dg.AssetCheckExecutionContext, store: StoreResource
+        context: dg.AssetCheckExecutionContext, store: StoreResource, clock: ClockResource
     ) -> dg.AssetCheckResult:
+        day = day_of(context.partition_key)
         found = check(
-            gather_day_facts(
-                store.database,
-                day_of(context.partition_key),
-                overview_default=store.settings.overview,
-            )
+            gather_day_facts(store.database, day, overview_default=store.settings.overview)
+        )
+        record_check_notice(
+            store.database,
+            name=check.__name__,
+            found=found,
+            is_error=severity is dg.AssetCheckSeverity.ERROR,
+            day=day,
+            now=clock.now(),
         )
         return dg.AssetCheckResult(
             passed=found.passed,

@@ -13,6 +13,7 @@ from clarity_pipeline.domain.collection import TRIGGER_TAG
 from clarity_pipeline.domain.interrupted_jobs import WORKER_TAG
 from clarity_pipeline.domain.sync_jobs import Trigger
 from clarity_pipeline.operations.workers import this_worker
+from clarity_pipeline.orchestration.run_errors import first_error
 
 _INTERRUPTED: Final = dg.DagsterExecutionInterruptedError.__name__
 
@@ -64,7 +65,7 @@ def run_daily_sync(
         if _was_interrupted(result):
             raise KeyboardInterrupt
         return FinishedRun(
-            run_id=result.run_id, succeeded=result.success, error=_first_error(result)
+            run_id=result.run_id, succeeded=result.success, error=first_error(result.all_events)
         )
 
 
@@ -97,14 +98,3 @@ def _was_interrupted(result: dg.ExecuteInProcessResult) -> bool:
             error = event.job_failure_data.error
             return error is not None and error.cls_name == _INTERRUPTED
     return False
-
-
-def _first_error(result: dg.ExecuteInProcessResult) -> str | None:
-    for event in result.all_events:
-        if event.is_step_failure:
-            failure = event.step_failure_data
-            error = failure.error.cause or failure.error if failure.error else None
-            if failure.user_failure_data is not None:
-                return failure.user_failure_data.description
-            return error.message.strip() if error else None
-    return None

@@ -37,6 +37,9 @@ COMMANDS: tuple[list[str], ...] = (
     ["replay"],
     ["aggregates"],
     ["keys"],
+    ["notices"],
+    ["notices", "test"],
+    ["notices", "send"],
     ["keys", "generate"],
     ["keys", "rotate"],
     ["emulator"],
@@ -68,7 +71,9 @@ def start(arguments: Sequence[str], directory: Path) -> subprocess.Popen[str]:
 
 
 def test_help_loads_nothing_heavy() -> None:
-    heavy = "{'dagster', 'pandas', 'numpy', 'sqlalchemy', 'httpx', 'pydantic', 'uvicorn'}"
+    heavy = (
+        "{'dagster', 'pandas', 'numpy', 'sqlalchemy', 'httpx', 'pydantic', 'uvicorn', 'apprise'}"
+    )
     program = (
         "import sys; from clarity_pipeline.cli import main; code = main(['--help']);"
         f"sys.exit(code or sorted({heavy} & sys.modules.keys()) or 0)"

@@ -53,6 +53,11 @@ def test_the_names_users_rely_on_are_there() -> None:
     repository = definitions.get_repository_def()
     assert repository.has_job("clarity_daily_sync")
     assert {schedule.name for schedule in repository.schedule_defs} == {"clarity_scheduler"}
+    assert {sensor.name for sensor in repository.sensor_defs} == {
+        "clarity_automation_sensor",
+        "clarity_notice_sensor",
+        "clarity_run_failure_sensor",
+    }
     assert {key.name for key in repository.asset_graph.asset_check_keys} == {
         "every_enabled_business_landed",
         "window_alignment",

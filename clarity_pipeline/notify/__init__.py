@@ -1,0 +1,1 @@
+"""Sending notices to chats, mail and webhooks; the only user of Apprise."""

@@ -123,7 +123,11 @@ def replay(
             result
             for day in _watched(days)
             for result in replay_day(
-                session.database, day=day, business_ids=business, clock=utc_now
+                session.database,
+                day=day,
+                business_ids=business,
+                clock=utc_now,
+                keep_payload_days=session.settings.keep_payload_days,
             )
         ]
     if as_json:
@@ -278,6 +282,7 @@ def _replayed_document(result: ReplayedDay) -> dict[str, object]:
         "day": result.day,
         "status": result.status.value,
         "slices": result.slices,
+        "slices_without_a_body": result.bodies_removed,
         "rows_written": result.rows_written,
         "error_message": result.error_message,
     }
@@ -307,6 +312,12 @@ def _print_replayed(replayed: Sequence[ReplayedDay]) -> None:
             cell(result.rows_written),
         )
     console().print(listing)
+    left_alone = sum(result.bodies_removed for result in replayed)
+    if left_alone:
+        say(
+            f"{left_alone} slices stay as they are: the bodies of their replies are older than "
+            "CLARITY_KEEP_EXPORTS_DAYS keeps them."
+        )
     for result in replayed:
         if result.error_message:
             complain(f"{result.business_id} {result.day}: {result.error_message}")

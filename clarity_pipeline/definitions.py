@@ -20,6 +20,7 @@ from clarity_pipeline.orchestration.resources import (
     ExportApiResource,
     StoreResource,
 )
+from clarity_pipeline.orchestration.retention import clarity_retention, retention_schedule
 from clarity_pipeline.orchestration.schedules import build_scheduler
 
 
@@ -44,8 +45,8 @@ def build_defs(
             clarity_url_aggregates,
         ],
         asset_checks=build_asset_checks(),
-        jobs=[clarity_daily_sync],
-        schedules=[build_scheduler(schedule_status)],
+        jobs=[clarity_daily_sync, clarity_retention],
+        schedules=[build_scheduler(schedule_status), retention_schedule],
         sensors=[automation_sensor],
         resources={
             "store": store or StoreResource(),

@@ -216,7 +216,7 @@ def _run(
         now=now,
         overview_default=session.settings.overview,
     )
-    home = prepare_dagster_home(session.settings.dagster_home)
+    home = prepare_dagster_home(session.settings).directory
     ids = [record.business_id for record in records]
     try:
         with shown_progress(session.database, expected, label=str(day)):

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from enum import StrEnum
-from typing import Protocol, TypeVar
+from typing import Final, Protocol, TypeVar
 
 from clarity_pipeline.domain.collection import JudgedReply, exports_of_record
 from clarity_pipeline.domain.exports import Verdict
@@ -22,6 +22,13 @@ class Kept(StrEnum):
     PAYLOADS = "payloads"
     EXPORTS = "exports"
     RUNS = "runs"
+
+
+_IN_WORDS: Final = {
+    Kept.PAYLOADS: "Raw payloads",
+    Kept.EXPORTS: "Landed bodies",
+    Kept.RUNS: "Finished Dagster runs",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +59,32 @@ class Removal:
     stored_bytes: int = 0
     oldest_day: date | None = None
     newest_day: date | None = None
+
+    def sentence(self, *, dry_run: bool = False) -> str:
+        """What a person reads: what, older than when, how many, of which days."""
+        what = _IN_WORDS[self.kind]
+        if self.cutoff is None:
+            return f"{what} are kept for ever."
+        verb = "would be removed" if dry_run else "were removed"
+        if not self.rows:
+            return f"{what} before {self.cutoff}: none {verb}."
+        return (
+            f"{what} before {self.cutoff}: {self.rows:,} {verb} ({self.stored_bytes:,} bytes), of "
+            f"{self.oldest_day} to {self.newest_day}."
+        )
+
+    def numbers(self) -> dict[str, int | str]:
+        """The same for programs, days as text; what there is none of is left out."""
+        days = {
+            "first_day_kept": self.cutoff,
+            "oldest_day": self.oldest_day,
+            "newest_day": self.newest_day,
+        }
+        return {
+            "rows_removed": self.rows,
+            "bytes_removed": self.stored_bytes,
+            **{name: day.isoformat() for name, day in days.items() if day is not None},
+        }
 
     def with_batch(self, *, day: date, rows: int, stored_bytes: int) -> Removal:
         """The same with one more batch; one of no rows changes nothing."""

@@ -57,7 +57,7 @@ def remove_payloads(
             removal = removal.with_batch(
                 day=day, rows=emptied.rows, stored_bytes=emptied.stored_bytes
             )
-    _log(removal, dry_run=dry_run)
+    logger.info("%s", removal.sentence(dry_run=dry_run))
     return removal
 
 
@@ -86,23 +86,10 @@ def remove_exports(
                 rows=len(batch),
                 stored_bytes=sum(reply.stored_bytes for reply in batch),
             )
-    _log(removal, dry_run=dry_run)
+    logger.info("%s", removal.sentence(dry_run=dry_run))
     return removal
 
 
 def _batches(replies: list[exports.JudgedExport]) -> Iterator[list[exports.JudgedExport]]:
     for start in range(0, len(replies), MOST_BODIES_PER_BATCH):
         yield replies[start : start + MOST_BODIES_PER_BATCH]
-
-
-def _log(removal: Removal, *, dry_run: bool) -> None:
-    logger.info(
-        "%s older than %s: %s %d, %d bytes, of %s to %s",
-        removal.kind,
-        removal.cutoff,
-        "would remove" if dry_run else "removed",
-        removal.rows,
-        removal.stored_bytes,
-        removal.oldest_day,
-        removal.newest_day,
-    )

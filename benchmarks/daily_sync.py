@@ -203,7 +203,7 @@ def prepare(businesses: int, tuples: str, server: Any) -> None:
     asyncio.run(rehearse())
     settings = load_settings()
     create_key_file(settings.secret_key_file)
-    home = prepare_dagster_home(settings.dagster_home)
+    home = prepare_dagster_home(settings).directory
     with dg.DagsterInstance.from_config(str(home)) as instance:
         # A daily sync runs on an instance that has run before: its tables are there.
         instance.get_runs(limit=1)

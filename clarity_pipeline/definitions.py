@@ -24,6 +24,7 @@ from clarity_pipeline.orchestration.resources import (
     ExportApiResource,
     StoreResource,
 )
+from clarity_pipeline.orchestration.retention import clarity_retention, retention_schedule
 from clarity_pipeline.orchestration.schedules import build_scheduler
 from clarity_pipeline.orchestration.sensors import (
     clarity_auth_failure_sensor,
@@ -52,8 +53,8 @@ def build_defs(
             clarity_url_aggregates,
         ],
         asset_checks=build_asset_checks(),
-        jobs=[clarity_daily_sync],
-        schedules=[build_scheduler(schedule_status)],
+        jobs=[clarity_daily_sync, clarity_retention],
+        schedules=[build_scheduler(schedule_status), retention_schedule],
         sensors=[
             automation_sensor,
             clarity_auth_failure_sensor,

@@ -13,6 +13,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 from clarity_pipeline.domain.errors import ConfigurationError
 
 CLARITY_API_URL: Final = "https://www.clarity.ms/export-data/api/v1"
+DAGSTER_POSTGRES_SCHEME: Final = "postgresql+psycopg2://"
 
 
 class Settings(BaseSettings):
@@ -67,6 +68,11 @@ class Settings(BaseSettings):
         validation_alias="DAGSTER_HOME",
         description="Dagster's own variable; a directory in home when unset.",
     )
+    dagster_postgres_url: SecretStr | None = Field(
+        default=None,
+        validation_alias="DAGSTER_POSTGRES_URL",
+        description="Where Dagster keeps its runs and events; SQLite files in its home when unset.",
+    )
 
     @property
     def database_url_or_default(self) -> SecretStr:
@@ -74,6 +80,11 @@ class Settings(BaseSettings):
         if self.database_url is not None and self.database_url.get_secret_value():
             return self.database_url
         return SecretStr(f"sqlite:///{self.home.resolve() / 'clarity.db'}")
+
+    @property
+    def dagster_on_postgresql(self) -> bool:
+        """Whether Dagster's own storage is to be PostgreSQL."""
+        return bool(self.dagster_postgres_url and self.dagster_postgres_url.get_secret_value())
 
     @property
     def secret_key_file(self) -> Path:
@@ -98,6 +109,8 @@ def load_settings() -> Settings:
         )
         raise ConfigurationError(f"{names} cannot be read; see the README for its form.") from None
     check_api_url(settings.api_url)
+    if settings.dagster_postgres_url is not None:
+        check_dagster_postgres_url(settings.dagster_postgres_url)
     return settings
 
 
@@ -121,6 +134,20 @@ def check_api_url(url: str) -> str:
             "this machine only."
         )
     return url
+
+
+def check_dagster_postgres_url(url: SecretStr) -> None:
+    """Refuse an address with which Dagster 1.13 fails at its first event.
+
+    It needs psycopg2, while SQLAlchemy 2.1 takes psycopg 3 for an address that names no driver.
+    Raises ConfigurationError, never quoting the address: it may hold a password.
+    """
+    text = url.get_secret_value()
+    if text and not text.startswith(DAGSTER_POSTGRES_SCHEME):
+        raise ConfigurationError(
+            "DAGSTER_POSTGRES_URL must name the driver that Dagster works with; write it as "
+            f"{DAGSTER_POSTGRES_SCHEME}user:password@host/database."
+        )
 
 
 def is_loopback(host: str) -> bool:

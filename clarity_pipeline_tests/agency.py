@@ -137,7 +137,7 @@ def agency(
     emulator_server.control.reset()
     settings = load_settings()
     create_key_file(settings.secret_key_file)
-    prepare_dagster_home(settings.dagster_home)
+    prepare_dagster_home(settings)
     with Database.open(settings.database_url_or_default) as database:
         built = Agency(database, open_vault(settings), emulator_server, settings)
         built.move_to(ON_TIME)

@@ -70,6 +70,11 @@ class PostgresServer:
         shutil.rmtree(self._directory)
 
 
+def dagster_postgres_url(url: str) -> str:
+    """The same database as Dagster wants to be told of it."""
+    return url.replace("postgresql://", "postgresql+psycopg2://", 1)
+
+
 @pytest.fixture(scope="session")
 def postgres_server() -> Generator[PostgresServer]:
     server = PostgresServer()

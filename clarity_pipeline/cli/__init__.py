@@ -24,6 +24,7 @@ from clarity_pipeline.cli import (
     emulator,
     figures,
     notices,
+    retention,
     upkeep,
 )
 from clarity_pipeline.cli.output import complain, complain_as_json, remark
@@ -40,7 +41,17 @@ app = typer.Typer(
     rich_markup_mode="rich",
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for module in (upkeep, businesses, connections, days, figures, notices, emulator, demo):
+for module in (
+    upkeep,
+    businesses,
+    connections,
+    days,
+    figures,
+    notices,
+    retention,
+    emulator,
+    demo,
+):
     module.register(app)
 
 

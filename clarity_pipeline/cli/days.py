@@ -127,7 +127,11 @@ def replay(
             result
             for day in _watched(days)
             for result in replay_day(
-                session.database, day=day, business_ids=business, clock=utc_now
+                session.database,
+                day=day,
+                business_ids=business,
+                clock=utc_now,
+                keep_payload_days=session.settings.keep_payload_days,
             )
         ]
     if as_json:
@@ -221,7 +225,7 @@ def _run(
         now=now,
         overview_default=session.settings.overview,
     )
-    home = prepare_dagster_home(session.settings.dagster_home)
+    home = prepare_dagster_home(session.settings).directory
     ids = [record.business_id for record in records]
     try:
         with shown_progress(session.database, expected, label=str(day)):
@@ -281,6 +285,7 @@ def _replayed_document(result: ReplayedDay) -> dict[str, object]:
         "day": result.day,
         "status": result.status.value,
         "slices": result.slices,
+        "slices_without_a_body": result.bodies_removed,
         "rows_written": result.rows_written,
         "error_message": result.error_message,
     }
@@ -310,6 +315,12 @@ def _print_replayed(replayed: Sequence[ReplayedDay]) -> None:
             cell(result.rows_written),
         )
     console().print(listing)
+    left_alone = sum(result.bodies_removed for result in replayed)
+    if left_alone:
+        say(
+            f"{left_alone} slices stay as they are: the bodies of their replies are older than "
+            "CLARITY_KEEP_EXPORTS_DAYS keeps them."
+        )
     for result in replayed:
         if result.error_message:
             complain(f"{result.business_id} {result.day}: {result.error_message}")

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import typer
 
 from clarity_pipeline.cli.options import AsJson
 from clarity_pipeline.cli.output import print_json, say
 from clarity_pipeline.cli.session import open_session
+
+if TYPE_CHECKING:
+    from clarity_pipeline.orchestration.launch import DagsterHome
 
 keys_app = typer.Typer(name="keys", help="Keys that tokens are encrypted with.")
 
@@ -32,14 +37,16 @@ def init(*, as_json: AsJson = False) -> None:
     open_vault(settings)
     with open_session() as session:
         database = session.database.dialect_name
-    dagster_home = prepare_dagster_home(settings.dagster_home)
+    dagster_home = prepare_dagster_home(settings)
     if as_json:
         print_json(
             {
                 "database": database,
                 "secret_key_file": None if has_own_keys else str(key_file),
                 "secret_key_made": made_key,
-                "dagster_home": str(dagster_home),
+                "dagster_home": str(dagster_home.directory),
+                "dagster_storage": "postgresql" if settings.dagster_on_postgresql else "sqlite",
+                "dagster_settings": dagster_home.state.value,
             }
         )
         return
@@ -50,8 +57,22 @@ def init(*, as_json: AsJson = False) -> None:
     else:
         what = "was made; keep a copy of it" if made_key else "was there already"
         say(f"Secret key   {key_file} {what}.")
-    say(f"Dagster home {dagster_home} is ready.")
+    say(_about(dagster_home))
     say("Next: clarity business add ID --name NAME")
+
+
+def _about(home: DagsterHome) -> str:
+    source = home.wanted.name
+    match home.state.value:
+        case "made":
+            return f"Dagster home {home.directory} was made with the settings of {source}."
+        case "up_to_date":
+            return f"Dagster home {home.directory} has the settings of {source}."
+        case _:
+            return (
+                f"Dagster home {home.directory} keeps its own dagster.yaml, which is not "
+                f"{home.wanted}; compare the two, or delete it and run `clarity init` again."
+            )
 
 
 @keys_app.command()

@@ -73,7 +73,7 @@ Watch = Callable[[Database, PlayedDay], AbstractContextManager[None]]
 def set_up(settings: Settings) -> TokenVault:
     """The key file, and a Dagster home that the user interface can be opened on."""
     create_key_file(settings.secret_key_file)
-    prepare_dagster_home(settings.dagster_home)
+    prepare_dagster_home(settings)
     return open_vault(settings)
 
 

@@ -34,7 +34,8 @@ ClarityError                      one sentence: what happened, what to do   exit
     ├── DatabaseReadOnly
     ├── DatabaseFull
     ├── SchemaMismatch            the schema is newer than this program, or is not ours
-    └── ExportCorrupt             a landed body no longer matches its sha256
+    ├── ExportCorrupt             a landed body no longer matches its sha256
+    └── ExportRemoved             a landed body is older than bodies are kept; its slice stands
 """
 
 from __future__ import annotations
@@ -238,3 +239,7 @@ class SchemaMismatch(StoreError):
 
 class ExportCorrupt(StoreError):
     code = "export_corrupt"
+
+
+class ExportRemoved(StoreError):
+    code = "export_removed"

@@ -12,7 +12,7 @@ import re
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import date, datetime
 from itertools import chain, count
 from operator import itemgetter
@@ -100,7 +100,7 @@ class NormalisedSlice:
 
     `frame` has FRAME_COLUMNS: one row per `dimension_hash` and sorted by it, dimensions as text
     or None, counts as Int64, ratios as Float64, and `raw_payload` as JSON text
-    `{block: [raw rows]}`. The window is in UTC.
+    `{block: [raw rows]}`, or `{}` where it is no longer kept. The window is in UTC.
     """
 
     business_id: str
@@ -117,6 +117,11 @@ class NormalisedSlice:
 def built_from(sha256: str) -> str:
     """What a slice is a function of: the reply's bytes and this code."""
     return f"{sha256}:{NORMALISER_VERSION}"
+
+
+def without_payload(normalised: NormalisedSlice) -> NormalisedSlice:
+    """The slice of a day whose raw payload is no longer kept: an empty object in each row."""
+    return replace(normalised, frame=normalised.frame.assign(raw_payload="{}"))
 
 
 def normalise_export(landed: LandedExport) -> NormalisedSlice:

@@ -167,6 +167,7 @@ def write_numbers(rebuilt: Rebuilt) -> dict[str, Number]:
         "businesses_rebuilt": len(rebuilt.written),
         "businesses_unchanged": len(rebuilt.unchanged),
         "businesses_left_alone_after_an_error": len(rebuilt.failures),
+        "slices_left_alone_without_a_body": sum(rebuilt.bodies_removed.values()),
     }
 
 

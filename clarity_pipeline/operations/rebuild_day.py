@@ -24,9 +24,16 @@ from clarity_pipeline.domain.errors import (
     ClarityError,
     ExportCorrupt,
     ExportError,
+    ExportRemoved,
     RebuildFailed,
 )
-from clarity_pipeline.domain.normalise import NormalisedSlice, built_from, normalise_export
+from clarity_pipeline.domain.normalise import (
+    NormalisedSlice,
+    built_from,
+    normalise_export,
+    without_payload,
+)
+from clarity_pipeline.domain.retention import is_kept
 from clarity_pipeline.store import aggregates, daily_metrics, exports, sync_jobs
 from clarity_pipeline.store.daily_metrics import SliceState, WriteCounts
 from clarity_pipeline.store.database import Database
@@ -43,11 +50,16 @@ Item = TypeVar("Item")
 
 @dataclass(frozen=True, slots=True)
 class Rebuilt:
-    """What rebuilding one layer of a day did, per business; `failures` name what was left alone."""
+    """What rebuilding one layer of a day did, per business; `failures` name what was left alone.
+
+    `bodies_removed` counts the slices that stay as they are because the body of their reply is no
+    longer kept; that is no failure.
+    """
 
     written: dict[str, WriteCounts] = field(default_factory=lambda: dict[str, WriteCounts]())
     unchanged: tuple[str, ...] = ()
     failures: dict[str, str] = field(default_factory=lambda: dict[str, str]())
+    bodies_removed: dict[str, int] = field(default_factory=lambda: dict[str, int]())
 
     @property
     def rows_written(self) -> int:
@@ -66,12 +78,17 @@ def rebuild_metrics(
     now: datetime,
     business_ids: Collection[str] | None = None,
     force: bool = False,
+    keep_payload_days: int | None = None,
 ) -> Rebuilt:
     """Normalise a day's landed exports into `clarity_daily_metrics`.
 
     A slice that was built from the same export by the same normaliser is left alone unless
-    `force`. An export that cannot be read fails its business only; its other slices are written.
+    `force`, and always when its body is no longer kept. An export that cannot be read fails its
+    business only; its other slices are written. Of a day older than `keep_payload_days` the raw
+    payload is not written: retention has removed it, and a replay must not bring it back.
     """
+    keep_payload = is_kept(day, now=now, days=keep_payload_days)
+    bodies_removed: dict[str, int] = {}
     standing = {
         (state.business_id, state.dimension_set): state.built_from
         for state in daily_metrics.list_slices(
@@ -87,11 +104,17 @@ def rebuild_metrics(
             wanted.setdefault(reply.business_id, []).append(reply)
 
     def rebuild(replies: list[JudgedExport]) -> WriteCounts:
-        return _rebuild_business_metrics(database, replies, now=now)
+        slices, removed, problem = _normalise(database, replies, keep_payload=keep_payload)
+        if removed:
+            bodies_removed[replies[0].business_id] = removed
+        counts = daily_metrics.replace_slices(database, slices, now=now)
+        if problem is not None:
+            raise problem
+        return counts
 
     with _no_cyclic_garbage_collection():
         written, failures = _for_each_business(wanted.items(), rebuild)
-    return Rebuilt(written, tuple(sorted(seen - wanted.keys())), failures)
+    return Rebuilt(written, tuple(sorted(seen - wanted.keys())), failures, bodies_removed)
 
 
 def rebuild_business_aggregates(
@@ -165,14 +188,25 @@ def rebuild(
     now: datetime,
     business_ids: Collection[str] | None = None,
     force: bool = False,
+    keep_payload_days: int | None = None,
 ) -> Rebuilt:
     """Rebuild a day's metrics and both roll-ups.
 
     What was written is that of the metrics; a failure in any layer is the business's failure.
     """
     layers = [
-        layer(database, day=day, now=now, business_ids=business_ids, force=force)
-        for layer in (rebuild_metrics, rebuild_business_aggregates, rebuild_url_aggregates)
+        rebuild_metrics(
+            database,
+            day=day,
+            now=now,
+            business_ids=business_ids,
+            force=force,
+            keep_payload_days=keep_payload_days,
+        ),
+        *(
+            layer(database, day=day, now=now, business_ids=business_ids, force=force)
+            for layer in (rebuild_business_aggregates, rebuild_url_aggregates)
+        ),
     ]
     failures = {
         business_id: message
@@ -219,20 +253,23 @@ class AggregateSources:
         return ":".join([*parts, str(AGGREGATES_VERSION)])
 
 
-def _rebuild_business_metrics(
-    database: Database, replies: list[JudgedExport], *, now: datetime
-) -> WriteCounts:
+def _normalise(
+    database: Database, replies: list[JudgedExport], *, keep_payload: bool
+) -> tuple[list[NormalisedSlice], int, ClarityError | None]:
+    """One business's slices, how many bodies are no longer kept, and the first error met."""
     slices: list[NormalisedSlice] = []
+    removed = 0
     problem: ClarityError | None = None
     for reply in replies:
         try:
-            slices.append(normalise_export(exports.read_export(database, reply.id)))
+            normalised = normalise_export(exports.read_export(database, reply.id))
+        except ExportRemoved:
+            removed += 1
         except (ExportCorrupt, ExportError) as error:
             problem = problem or error
-    counts = daily_metrics.replace_slices(database, slices, now=now)
-    if problem is not None:
-        raise problem
-    return counts
+        else:
+            slices.append(normalised if keep_payload else without_payload(normalised))
+    return slices, removed, problem
 
 
 def _aggregate_sources(

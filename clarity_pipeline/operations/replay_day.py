@@ -26,12 +26,17 @@ class ReplayStatus(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class ReplayedDay:
-    """One business-day after its replay: slices it has replies for, and rows that changed."""
+    """One business-day after its replay: slices it has replies for, and rows that changed.
+
+    `bodies_removed` of the slices stay as they are, since the body of their reply is no longer
+    kept.
+    """
 
     business_id: str
     day: date
     status: ReplayStatus
     slices: int
+    bodies_removed: int
     rows_written: int
     error_message: str | None
 
@@ -42,11 +47,13 @@ def replay_day(
     day: date,
     business_ids: Collection[str] | None,
     clock: Callable[[], datetime],
+    keep_payload_days: int | None = None,
 ) -> list[ReplayedDay]:
     """Rebuild a day from its landed replies, unchanged slices too; never makes a call.
 
-    Concerns the businesses named, or else all that should have the day or have some of it.
-    Raises UnknownBusiness, and StoreErrors that concern every business.
+    A slice whose reply's body is no longer kept stays as it is; `keep_payload_days` is as in
+    `rebuild_metrics`. Concerns the businesses named, or else all that should have the day or have
+    some of it. Raises UnknownBusiness, and StoreErrors that concern every business.
     """
     records = connections.list_connections(database, business_ids)
     landed = _landed_sets(database, day, [record.business_id for record in records])
@@ -61,7 +68,14 @@ def replay_day(
     )
     rebuilt = Rebuilt(failures=dict.fromkeys(landed, "The replay was stopped before its end."))
     try:
-        rebuilt = rebuild(database, day=day, now=clock(), business_ids=landed.keys(), force=True)
+        rebuilt = rebuild(
+            database,
+            day=day,
+            now=clock(),
+            business_ids=landed.keys(),
+            force=True,
+            keep_payload_days=keep_payload_days,
+        )
     finally:
         for business_id, job_id in jobs.items():
             _settle(database, job_id, landed[business_id], business_id, rebuilt, now=clock())
@@ -121,6 +135,7 @@ def _result(
         day=day,
         status=ReplayStatus.FAILED if error else status,
         slices=len(landed.get(business_id, ())),
+        bodies_removed=rebuilt.bodies_removed.get(business_id, 0),
         rows_written=_rows(business_id, rebuilt),
         error_message=error,
     )

@@ -27,7 +27,12 @@ def clarity_daily_metrics(
     context: dg.AssetExecutionContext, store: StoreResource, clock: ClockResource
 ) -> dg.MaterializeResult[Any]:
     day = day_of(context.partition_key)
-    rebuilt = rebuild_day.rebuild_metrics(store.database, day=day, now=clock.now())
+    rebuilt = rebuild_day.rebuild_metrics(
+        store.database,
+        day=day,
+        now=clock.now(),
+        keep_payload_days=store.settings.keep_payload_days,
+    )
     rebuild_day.record_rows_written(store.database, rebuilt, day=day, run_id=context.run.run_id)
     rebuild_day.raise_if_nothing_worked(rebuilt)
     return dg.MaterializeResult(

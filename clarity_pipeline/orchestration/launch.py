@@ -3,6 +3,7 @@
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from datetime import date
+from enum import StrEnum
 from pathlib import Path
 from shutil import copyfile
 from typing import Any, Final
@@ -14,10 +15,33 @@ from clarity_pipeline.domain.interrupted_jobs import WORKER_TAG
 from clarity_pipeline.domain.sync_jobs import Trigger
 from clarity_pipeline.operations.workers import this_worker
 from clarity_pipeline.orchestration.run_errors import first_error
+from clarity_pipeline.settings import Settings
 
 _INTERRUPTED: Final = dg.DagsterExecutionInterruptedError.__name__
 
-INSTANCE_SETTINGS = Path(__file__).parents[2] / "dagster.yaml"
+_REPOSITORY: Final = Path(__file__).parents[2]
+SQLITE_INSTANCE: Final = _REPOSITORY / "dagster.yaml"
+POSTGRESQL_INSTANCE: Final = _REPOSITORY / "dagster.postgresql.yaml"
+
+
+class HomeState(StrEnum):
+    """How the settings of the instance came to be in a Dagster home."""
+
+    MADE = "made"
+    UP_TO_DATE = "up_to_date"
+    DIFFERS = "differs"
+
+
+@dataclass(frozen=True, slots=True)
+class DagsterHome:
+    """A directory that can be `DAGSTER_HOME`; `wanted` are the settings meant to be in it.
+
+    Where it `differs`, somebody has changed them, or they are those of another version or storage.
+    """
+
+    directory: Path
+    wanted: Path
+    state: HomeState
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,13 +53,27 @@ class FinishedRun:
     error: str | None
 
 
-def prepare_dagster_home(directory: Path) -> Path:
-    """Make a directory that can be `DAGSTER_HOME`, with the project's instance settings in it."""
+def prepare_dagster_home(settings: Settings) -> DagsterHome:
+    """Make a directory that can be `DAGSTER_HOME`, with the project's instance settings in it.
+
+    Those for PostgreSQL where DAGSTER_POSTGRES_URL is set. Settings that are there already are
+    never overwritten: they may be somebody's own, and another storage has another history.
+    """
+    directory = settings.dagster_home
+    wanted = POSTGRESQL_INSTANCE if settings.dagster_on_postgresql else SQLITE_INSTANCE
     directory.mkdir(parents=True, exist_ok=True)
-    settings = directory / "dagster.yaml"
-    if not settings.exists():
-        copyfile(INSTANCE_SETTINGS, settings)
-    return directory
+    standing = directory / "dagster.yaml"
+    if not standing.exists():
+        copyfile(wanted, standing)
+        return DagsterHome(directory, wanted, HomeState.MADE)
+    # A directory in its place is for Dagster to complain about.
+    same = standing.is_file() and standing.read_bytes() == wanted.read_bytes()
+    return DagsterHome(directory, wanted, HomeState.UP_TO_DATE if same else HomeState.DIFFERS)
+
+
+def open_instance(settings: Settings) -> dg.DagsterInstance:
+    """The Dagster instance of the settings, its home made where it is missing."""
+    return dg.DagsterInstance.from_config(str(prepare_dagster_home(settings).directory))
 
 
 def run_daily_sync(

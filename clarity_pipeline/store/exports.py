@@ -1,6 +1,7 @@
 """Landed replies: every byte Clarity sent, committed before anything parses it.
 
-Rows are only ever added; judging one fills in what the reply turned out to be.
+Rows are only ever added; judging one fills in what the reply turned out to be, and retention may
+empty its body.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ import zstandard
 from sqlalchemy import Row, insert, select, update
 
 from clarity_pipeline.domain.dimensions import Dimension, DimensionCombo
-from clarity_pipeline.domain.errors import ExportCorrupt
+from clarity_pipeline.domain.errors import ExportCorrupt, ExportRemoved
 from clarity_pipeline.domain.exports import (
     Export,
     ExportRequest,
@@ -50,8 +51,14 @@ class JudgedExport:
     row_counts: Mapping[str, int] | None
     unknown_blocks: tuple[str, ...]
     body_bytes: int
+    stored_bytes: int
     purpose: Purpose
     requested_at: datetime
+
+    @property
+    def has_body(self) -> bool:
+        """Whether retention has left the body: no stored frame is empty."""
+        return self.stored_bytes > 0
 
 
 def land(
@@ -126,11 +133,21 @@ def list_exports(
 
 
 def read_export(database: Database, export_id: int) -> LandedExport:
-    """A reply with its body. Raises ExportCorrupt when the body is no longer what was landed."""
+    """A reply with its body.
+
+    Raises ExportRemoved when the body is no longer kept, and ExportCorrupt when it is no longer
+    what was landed.
+    """
     with database.reading() as connection:
         row = connection.execute(select(raw_exports).where(raw_exports.c.id == export_id)).first()
     if row is None:
         raise ExportCorrupt(f"There is no landed export {export_id} in the database.")
+    if not row.body_zstd:
+        raise ExportRemoved(
+            f"The body of landed export {row.id} of business {row.business_id!r} for {row.date} "
+            f"({row.dimension_set or 'overview'}) was removed by retention, so it cannot be "
+            "replayed; what was built from it stays as it is."
+        )
     request = ExportRequest(
         combo=DimensionCombo(tuple(Dimension(name) for name in row.dimensions.split(",") if name)),
         num_of_days=row.num_of_days,
@@ -188,6 +205,7 @@ def _judged(row: Row[Any]) -> JudgedExport:
         row_counts=row.row_counts,
         unknown_blocks=tuple(row.unknown_blocks or ()),
         body_bytes=row.body_bytes,
+        stored_bytes=row.stored_bytes,
         purpose=Purpose(row.purpose),
         requested_at=row.requested_at,
     )

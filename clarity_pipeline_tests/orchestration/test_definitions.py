@@ -52,11 +52,17 @@ def test_the_names_users_rely_on_are_there() -> None:
     definitions = build_defs()
     repository = definitions.get_repository_def()
     assert repository.has_job("clarity_daily_sync")
-    assert {schedule.name for schedule in repository.schedule_defs} == {"clarity_scheduler"}
+    assert repository.has_job("clarity_retention")
+    assert {schedule.name for schedule in repository.schedule_defs} == {
+        "clarity_scheduler",
+        "clarity_retention_schedule",
+    }
     assert {sensor.name for sensor in repository.sensor_defs} == {
         "clarity_automation_sensor",
+        "clarity_auth_failure_sensor",
         "clarity_notice_sensor",
         "clarity_run_failure_sensor",
+        "clarity_watchdog_sensor",
     }
     assert {key.name for key in repository.asset_graph.asset_check_keys} == {
         "every_enabled_business_landed",
@@ -77,7 +83,7 @@ def test_every_asset_and_check_is_partitioned_by_utc_day() -> None:
 
 def test_the_schedule_ships_stopped_and_asks_for_yesterday_at_a_quarter_past_midnight() -> None:
     repository = build_defs().get_repository_def()
-    (schedule,) = repository.schedule_defs
+    schedule = repository.get_schedule_def("clarity_scheduler")
     assert schedule.default_status is dg.DefaultScheduleStatus.STOPPED
     assert (schedule.cron_schedule, schedule.execution_timezone) == ("15 0 * * *", "UTC")
     with dg.build_schedule_context(

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import date, datetime
 from typing import TypeVar
 
@@ -32,14 +32,23 @@ Markdown = TypeVar("Markdown")
 
 @dataclass(frozen=True, slots=True)
 class DayReport:
-    """Numbers that can be plotted over days, and a table for people."""
+    """Numbers that can be plotted over days, and a table for people.
+
+    `failure` says in one sentence why the day has come to nothing, if it has.
+    """
 
     numbers: Mapping[str, Number]
     table: str
+    failure: str | None = None
 
     def metadata(self, markdown: Callable[[str], Markdown]) -> dict[str, Number | Markdown]:
         """As metadata of an orchestrator whose markdown type is given."""
-        return {**self.numbers, "by_business": markdown(self.table)}
+        table = {"by_business": markdown(self.table)} if self.table else {}
+        return {**self.numbers, **table}
+
+    def without_table(self) -> DayReport:
+        """The numbers alone: a year of tables would be more than anybody reads or can hold."""
+        return replace(self, table="")
 
 
 def gather_day_facts(database: Database, day: date, *, overview_default: bool) -> DayFacts:
@@ -68,8 +77,13 @@ def gather_day_facts(database: Database, day: date, *, overview_default: bool) -
     )
 
 
-def report_collected_day(database: Database, day: date) -> DayReport:
-    """How the day's collection stands: outcomes, calls, replies, per business."""
+def report_collected_day(
+    database: Database, day: date, *, settled: Sequence[SettledBusiness] = ()
+) -> DayReport:
+    """How the day's collection stands: outcomes, calls, replies, per business.
+
+    It has failed when every single one of the businesses just settled has.
+    """
     jobs = sync_jobs.list_jobs(database, day=day, limit=None)
     latest: dict[str, sync_jobs.SyncJob] = {}
     calls: Counter[str] = Counter()
@@ -104,7 +118,7 @@ def report_collected_day(database: Database, day: date) -> DayReport:
             for business_id, job in sorted(latest.items())
         ],
     )
-    return DayReport(numbers, table)
+    return DayReport(numbers, table, failure=complaint_if_all_failed(settled))
 
 
 def report_metrics_day(database: Database, day: date, rebuilt: Rebuilt) -> DayReport:
@@ -153,6 +167,11 @@ def report_aggregates_day(database: Database, day: date, rebuilt: Rebuilt) -> Da
         {**write_numbers(rebuilt), "sessions": sessions},
         markdown_table(header, sorted(rows, key=lambda row: str(row[0]))),
     )
+
+
+def report_written(rebuilt: Rebuilt) -> DayReport:
+    """What a rebuild wrote, and nothing else."""
+    return DayReport(write_numbers(rebuilt), table="")
 
 
 def write_numbers(rebuilt: Rebuilt) -> dict[str, Number]:

@@ -3,16 +3,23 @@
 None of them blocks: a day with a gap is still worth having, as long as it says so.
 """
 
-import warnings
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import dagster as dg
+from dagster._core.definitions.asset_checks.asset_check_evaluation import (
+    AssetCheckEvaluationTargetMaterializationData,
+)
 
 from clarity_pipeline.domain import day_checks
 from clarity_pipeline.domain.day_checks import DayCheck, DayFacts
 from clarity_pipeline.operations.day_report import gather_day_facts
 from clarity_pipeline.orchestration.daily_metrics import clarity_daily_metrics
-from clarity_pipeline.orchestration.partitions import day_of, days
+from clarity_pipeline.orchestration.partitions import (
+    accepting_interfaces_that_may_move,
+    day_of,
+    days,
+)
 from clarity_pipeline.orchestration.raw_exports import clarity_raw_exports
 from clarity_pipeline.orchestration.resources import StoreResource
 
@@ -32,10 +39,7 @@ _CHECKS: tuple[
 
 def build_asset_checks() -> Sequence[dg.AssetChecksDefinition]:
     """One Dagster check per day check; the names are those of the functions."""
-    with warnings.catch_warnings():
-        # Partitioned checks are a preview in Dagster 1.13. Without them a replay of an old day
-        # would turn today's light green, which is worse than an interface that may still move.
-        warnings.filterwarnings("ignore", message="Specifying a partitions_def on an AssetCheck")
+    with accepting_interfaces_that_may_move():
         return [_build(asset, check, severity) for asset, check, severity in _CHECKS]
 
 
@@ -47,21 +51,44 @@ def _build(
     @dg.asset_check(
         asset=asset, name=check.__name__, description=check.__doc__, partitions_def=days
     )
-    def evaluate(
-        context: dg.AssetCheckExecutionContext, store: StoreResource
-    ) -> dg.AssetCheckResult:
-        found = check(
-            gather_day_facts(
-                store.database,
-                day_of(context.partition_key),
-                overview_default=store.settings.overview,
+    def evaluate(context: dg.AssetCheckExecutionContext, store: StoreResource) -> Any:
+        # An AssetCheckResult of a run over a range would belong to no partition at all.
+        for partition_key in context.partition_keys:
+            found = check(
+                gather_day_facts(
+                    store.database,
+                    day_of(partition_key),
+                    overview_default=store.settings.overview,
+                )
             )
-        )
-        return dg.AssetCheckResult(
-            passed=found.passed,
-            severity=severity,
-            description=found.sentence,
-            metadata={**found.numbers, "findings": dg.MetadataValue.md(found.markdown)},
-        )
+            yield dg.AssetCheckEvaluation(
+                asset_key=asset.key,
+                check_name=check.__name__,
+                passed=found.passed,
+                metadata={**found.numbers, "findings": dg.MetadataValue.md(found.markdown)},
+                target_materialization_data=_checked_materialization(context, asset, partition_key),
+                severity=severity,
+                description=found.sentence,
+                blocking=False,
+                partition=partition_key,
+            )
+        (output,) = context.op_execution_context.op_def.output_defs
+        yield dg.Output(None, output_name=output.name)
 
     return evaluate
+
+
+def _checked_materialization(
+    context: dg.AssetCheckExecutionContext, asset: dg.AssetsDefinition, partition_key: str
+) -> AssetCheckEvaluationTargetMaterializationData | None:
+    """The materialization that the verdict is about: a later one makes the verdict an old one."""
+    latest = context.instance.fetch_materializations(
+        dg.AssetRecordsFilter(asset_key=asset.key, asset_partitions=[partition_key]), limit=1
+    ).records
+    if not latest:
+        return None
+    return AssetCheckEvaluationTargetMaterializationData(
+        run_id=latest[0].event_log_entry.run_id,
+        storage_id=latest[0].storage_id,
+        timestamp=latest[0].timestamp,
+    )

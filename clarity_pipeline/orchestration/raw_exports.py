@@ -6,6 +6,7 @@ the day unmaterialised for every business.
 """
 
 from collections.abc import Iterator
+from datetime import date
 from typing import Any, Final
 
 import dagster as dg
@@ -24,9 +25,15 @@ from clarity_pipeline.domain.dimensions import (
     URL_SOURCE,
     DimensionCombo,
 )
-from clarity_pipeline.operations import collect_day, day_report
+from clarity_pipeline.operations import collect_day, day_ranges, day_report
 from clarity_pipeline.operations.collect_day import DayPlan
-from clarity_pipeline.orchestration.partitions import day_of, days
+from clarity_pipeline.operations.day_report import DayReport
+from clarity_pipeline.orchestration.partitions import (
+    ONE_RUN_FOR_A_RANGE,
+    days,
+    days_of,
+    work_through_days,
+)
 from clarity_pipeline.orchestration.resources import (
     ClockResource,
     ExportApiResource,
@@ -62,9 +69,9 @@ def plan_day(
     clock: ClockResource,
 ) -> Iterator[dg.Output[DayPlan] | dg.DynamicOutput[Batch]]:
     """Which businesses, which combos are missing, who gets a sync job."""
-    plan = collect_day.plan_day(
+    plan = day_ranges.plan_days(
         store.database,
-        day=day_of(context.partition_key),
+        days=days_of(context.partition_keys),
         business_ids=config.business_ids,
         trigger=trigger_of_run(
             context.run.tags, schedule_tag="dagster/schedule_name", backfill_tag="dagster/backfill"
@@ -110,8 +117,9 @@ fetch_url_campaign_channel = _build_fetch_op(URL_CAMPAIGN_CHANNEL)
 fetch_overview = _build_fetch_op(OVERVIEW)
 
 
-@dg.op(name="collect_outcomes")
+@dg.op(name="collect_outcomes", out=dg.Out(dg.Nothing))
 def collect_outcomes(
+    context: dg.AssetExecutionContext,
     plan: DayPlan,
     url_device: list[Outcomes],
     url_source: list[Outcomes],
@@ -120,17 +128,18 @@ def collect_outcomes(
     overview: list[Outcomes],
     store: StoreResource,
     clock: ClockResource,
-) -> dg.Output[None]:
-    """Settle the sync jobs; fail only when every single business failed."""
+) -> Iterator[dg.AssetMaterialization | dg.Output[None]]:
+    """Settle the sync jobs; a day fails only when every single business failed."""
     per_combo = (url_device, url_source, url_country, url_campaign_channel, overview)
     outcomes = [outcome for combo in per_combo for batch in combo for outcome in batch]
     settled = collect_day.settle_day(store.database, plan, outcomes, now=clock.now())
-    report = day_report.report_collected_day(store.database, plan.day)
-    metadata = report.metadata(dg.MetadataValue.md)
-    complaint = day_report.complaint_if_all_failed(settled)
-    if complaint is not None:
-        raise dg.Failure(complaint, metadata=metadata, allow_retries=False)
-    return dg.Output(None, metadata=metadata)
+
+    def report(day: date) -> DayReport:
+        return day_report.report_collected_day(
+            store.database, day, settled=settled if day == plan.day else ()
+        )
+
+    return work_through_days(context, report)
 
 
 def _narrow_to_businesses(config: dict[str, Any]) -> dict[str, Any]:
@@ -145,6 +154,7 @@ def _narrow_to_businesses(config: dict[str, Any]) -> dict[str, Any]:
         "reported as a gap. Config `business_ids` narrows a run to some businesses."
     ),
     partitions_def=days,
+    backfill_policy=ONE_RUN_FOR_A_RANGE,
     group_name="clarity",
     kinds={"python", "json"},
     config=dg.ConfigMapping(

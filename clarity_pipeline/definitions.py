@@ -13,14 +13,14 @@ from clarity_pipeline.orchestration.aggregates import (
 from clarity_pipeline.orchestration.automation import automation_sensor
 from clarity_pipeline.orchestration.checks import build_asset_checks
 from clarity_pipeline.orchestration.daily_metrics import clarity_daily_metrics
-from clarity_pipeline.orchestration.jobs import clarity_daily_sync
+from clarity_pipeline.orchestration.jobs import clarity_daily_sync, clarity_history_check
 from clarity_pipeline.orchestration.raw_exports import clarity_raw_exports
 from clarity_pipeline.orchestration.resources import (
     ClockResource,
     ExportApiResource,
     StoreResource,
 )
-from clarity_pipeline.orchestration.schedules import build_scheduler
+from clarity_pipeline.orchestration.schedules import build_scheduler, clarity_history_schedule
 
 
 def build_defs(
@@ -44,8 +44,8 @@ def build_defs(
             clarity_url_aggregates,
         ],
         asset_checks=build_asset_checks(),
-        jobs=[clarity_daily_sync],
-        schedules=[build_scheduler(schedule_status)],
+        jobs=[clarity_daily_sync, clarity_history_check],
+        schedules=[build_scheduler(schedule_status), clarity_history_schedule],
         sensors=[automation_sensor],
         resources={
             "store": store or StoreResource(),

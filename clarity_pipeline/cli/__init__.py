@@ -16,7 +16,16 @@ from typing import Annotated, Final
 
 import typer
 
-from clarity_pipeline.cli import businesses, connections, days, demo, emulator, figures, upkeep
+from clarity_pipeline.cli import (
+    businesses,
+    connections,
+    days,
+    demo,
+    emulator,
+    figures,
+    history,
+    upkeep,
+)
 from clarity_pipeline.cli.output import complain, complain_as_json, remark
 from clarity_pipeline.domain.errors import ClarityError
 
@@ -31,7 +40,7 @@ app = typer.Typer(
     rich_markup_mode="rich",
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for module in (upkeep, businesses, connections, days, figures, emulator, demo):
+for module in (upkeep, businesses, connections, days, history, figures, emulator, demo):
     module.register(app)
 
 

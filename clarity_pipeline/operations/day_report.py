@@ -12,10 +12,11 @@ from datetime import date, datetime
 from typing import TypeVar
 
 from clarity_pipeline.domain.collection import exports_of_record
-from clarity_pipeline.domain.day_checks import DayFacts, markdown_table
+from clarity_pipeline.domain.day_checks import DayCheck, DayFacts, markdown_table
 from clarity_pipeline.domain.days import window_shift_hours
-from clarity_pipeline.domain.dimensions import COMBO_BY_DIMENSION_SET, combos_of_a_day
-from clarity_pipeline.domain.metrics import AGGREGATE_METRICS
+from clarity_pipeline.domain.dimensions import COMBO_BY_DIMENSION_SET, OVERVIEW, combos_of_a_day
+from clarity_pipeline.domain.metrics import AGGREGATE_METRICS, CLICK_BLOCK_COLUMNS
+from clarity_pipeline.domain.slice_agreement import SliceTotals, slices_agree
 from clarity_pipeline.domain.sync_jobs import JobStatus
 from clarity_pipeline.operations.collect_day import (
     SettledBusiness,
@@ -24,6 +25,7 @@ from clarity_pipeline.operations.collect_day import (
 )
 from clarity_pipeline.operations.rebuild_day import Rebuilt, rows_written
 from clarity_pipeline.store import aggregates, connections, daily_metrics, exports, sync_jobs
+from clarity_pipeline.store.daily_metrics import SliceState
 from clarity_pipeline.store.database import Database
 
 Number = int | float
@@ -75,6 +77,46 @@ def gather_day_facts(database: Database, day: date, *, overview_default: bool) -
             if state.unknown_blocks or state.unknown_fields
         },
     )
+
+
+def judge_slices(database: Database, day: date) -> DayCheck:
+    """Whether the slices of each business agree on the day's events; see `slices_agree`."""
+    states = [
+        state
+        for state in daily_metrics.list_slices(database, start=day, end=day)
+        if state.dimension_set != OVERVIEW.dimension_set
+    ]
+    events = daily_metrics.sum_events(
+        database, day=day, business_ids={state.business_id for state in states}
+    )
+    return slices_agree(
+        day,
+        {
+            (state.business_id, state.dimension_set): SliceTotals(
+                window_end=state.window_end,
+                events=events.get((state.business_id, state.dimension_set), _no_events(state)),
+                why_not=_why_not_comparable(state),
+            )
+            for state in states
+        },
+    )
+
+
+def _no_events(state: SliceState) -> dict[str, int | None]:
+    """A slice without rows: a block that came empty says there were none, one that is missing
+    says nothing."""
+    return {
+        column: None if block in state.missing_blocks else 0
+        for block, column in CLICK_BLOCK_COLUMNS.items()
+    }
+
+
+def _why_not_comparable(state: SliceState) -> str | None:
+    if state.truncated:
+        return "cut at 1,000 rows"
+    if state.is_derived:
+        return "derived"
+    return "read in part" if state.unreadable_values else None
 
 
 def report_collected_day(

@@ -13,7 +13,7 @@ from clarity_pipeline.orchestration.aggregates import (
 from clarity_pipeline.orchestration.automation import automation_sensor
 from clarity_pipeline.orchestration.checks import build_asset_checks
 from clarity_pipeline.orchestration.daily_metrics import clarity_daily_metrics
-from clarity_pipeline.orchestration.jobs import clarity_daily_sync
+from clarity_pipeline.orchestration.jobs import clarity_daily_sync, clarity_history_check
 from clarity_pipeline.orchestration.notice_sensors import (
     clarity_notice_sensor,
     clarity_run_failure_sensor,
@@ -25,7 +25,7 @@ from clarity_pipeline.orchestration.resources import (
     StoreResource,
 )
 from clarity_pipeline.orchestration.retention import clarity_retention, retention_schedule
-from clarity_pipeline.orchestration.schedules import build_scheduler
+from clarity_pipeline.orchestration.schedules import build_scheduler, clarity_history_schedule
 from clarity_pipeline.orchestration.sensors import (
     clarity_auth_failure_sensor,
     clarity_watchdog_sensor,
@@ -53,8 +53,12 @@ def build_defs(
             clarity_url_aggregates,
         ],
         asset_checks=build_asset_checks(),
-        jobs=[clarity_daily_sync, clarity_retention],
-        schedules=[build_scheduler(schedule_status), retention_schedule],
+        jobs=[clarity_daily_sync, clarity_history_check, clarity_retention],
+        schedules=[
+            build_scheduler(schedule_status),
+            clarity_history_schedule,
+            retention_schedule,
+        ],
         sensors=[
             automation_sensor,
             clarity_auth_failure_sensor,

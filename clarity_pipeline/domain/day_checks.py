@@ -5,13 +5,22 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime
+from typing import Final
 
 from clarity_pipeline.domain.collection import is_aligned
+from clarity_pipeline.domain.day_history import DayHistory, DayWord, spans
 from clarity_pipeline.domain.days import window_shift_hours
 from clarity_pipeline.domain.dimensions import COMBO_BY_DIMENSION_SET
 
 SliceKey = tuple[str, str]
 """(business id, dimension set)"""
+
+MOST_FINDINGS: Final = 50
+"""Rows of a table of findings; the numbers beside it are exact however many there are."""
+
+_MISSING: Final = frozenset({DayWord.LOST, DayWord.PARTIAL})
+
+_ABSENT: Final = frozenset({DayWord.LOST, DayWord.PENDING})
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +55,7 @@ def every_enabled_business_landed(facts: DayFacts) -> DayCheck:
     missing = sorted(facts.expected - facts.window_ends.keys())
     businesses = {business_id for business_id, _ in facts.expected}
     incomplete = {business_id for business_id, _ in missing}
-    return _check(
+    return check_of(
         header=("business", "missing"),
         findings=[(business_id, _label(name)) for business_id, name in missing],
         fine=f"All {len(businesses)} enabled businesses have landed {facts.day}.",
@@ -66,7 +75,7 @@ def window_alignment(facts: DayFacts) -> DayCheck:
         if not is_aligned(facts.day, window_end=end)
     ]
     most = max((abs(shift) for shift in shifts.values()), default=0.0)
-    return _check(
+    return check_of(
         header=("business", "combo", "window off by"),
         findings=shifted,
         fine=f"All {len(shifts)} windows end within an hour of the end of {facts.day}.",
@@ -81,7 +90,7 @@ def no_slice_truncated(facts: DayFacts) -> DayCheck:
         (business_id, _label(name), rows)
         for (business_id, name), rows in sorted(facts.truncated.items())
     ]
-    return _check(
+    return check_of(
         header=("business", "slice", "rows"),
         findings=cut,
         fine=f"None of {facts.slices} slices was cut at 1,000 rows.",
@@ -98,12 +107,63 @@ def no_unknown_blocks(facts: DayFacts) -> DayCheck:
         for name in names
     ]
     names = sorted({name for _, _, name in found})
-    return _check(
+    return check_of(
         header=("business", "slice", "unknown"),
         findings=found,
         fine="Clarity sent nothing that is not understood.",
         bad=f"Clarity sent something new: {', '.join(names)}; it is kept in raw_payload.",
         numbers={"unknown_names": len(names)},
+    )
+
+
+def no_day_is_missing(histories: Mapping[str, Sequence[DayHistory]], *, days: int) -> DayCheck:
+    """No enabled business has lost one of its last 30 days, or a part of one."""
+    found = [
+        (business_id, span)
+        for business_id, history in sorted(histories.items())
+        for span in spans([item for item in history if item.word in _MISSING])
+    ]
+    missing = [
+        item.word for history in histories.values() for item in history if item.word in _MISSING
+    ]
+    lost, partial = missing.count(DayWord.LOST), missing.count(DayWord.PARTIAL)
+    affected = len({business_id for business_id, _ in found})
+    return check_of(
+        header=("business", "from", "to", "", "why"),
+        findings=[
+            (business_id, span.start, span.end, span.word.value, span.reason or "")
+            for business_id, span in found
+        ],
+        fine=f"None of {len(histories)} enabled businesses lacks one of its last {days} days.",
+        bad=(
+            f"{affected} of {len(histories)} enabled businesses lack {lost} days and parts of "
+            f"{partial} of the last {days}. `clarity gaps` shows them; what Clarity still answers "
+            "for is fetched by `clarity sync --day`, the rest is gone."
+        ),
+        numbers={
+            "businesses_incomplete": affected,
+            "days_lost": lost,
+            "days_partial": partial,
+        },
+    )
+
+
+def latest_day_has_arrived(histories: Mapping[str, DayHistory], *, day: date) -> DayCheck:
+    """Yesterday is there for every enabled business; due at 01:00 UTC."""
+    absent = [
+        (business_id, item.word.value, item.reason or "")
+        for business_id, item in sorted(histories.items())
+        if item.word in _ABSENT
+    ]
+    return check_of(
+        header=("business", "", "why"),
+        findings=absent,
+        fine=f"{day} has arrived for all {len(histories)} enabled businesses.",
+        bad=(
+            f"{day} has not arrived for {len(absent)} of {len(histories)} enabled businesses. Run "
+            f"`clarity sync --day {day}` before Clarity forgets it."
+        ),
+        numbers={"businesses_absent": len(absent)},
     )
 
 
@@ -114,7 +174,7 @@ def markdown_table(header: Sequence[str], rows: Sequence[Sequence[object]]) -> s
     return "\n".join(lines)
 
 
-def _check(
+def check_of(
     *,
     header: Sequence[str],
     findings: Sequence[Sequence[object]],
@@ -122,11 +182,15 @@ def _check(
     bad: str,
     numbers: Mapping[str, int | float],
 ) -> DayCheck:
+    """The verdict of a check that fails for any finding; the table shows the first of them."""
+    shown = markdown_table(header, findings[:MOST_FINDINGS]) if findings else "none"
+    if len(findings) > MOST_FINDINGS:
+        shown += f"\n\nand {len(findings) - MOST_FINDINGS} more"
     return DayCheck(
         passed=not findings,
         sentence=bad if findings else fine,
         numbers=numbers,
-        markdown=markdown_table(header, findings) if findings else "none",
+        markdown=shown,
     )
 
 

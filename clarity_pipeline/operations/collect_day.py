@@ -161,7 +161,7 @@ def collect_in_run(
     missing now. The outcomes of steps that this run has executed itself stand.
     """
     own = [outcome for step in steps if step.run_id == run_id for outcome in step.outcomes]
-    if plan.run_id == run_id:
+    if plan.run_id == run_id or not plan.businesses:
         return plan, own
     anew = plan_day(
         database,

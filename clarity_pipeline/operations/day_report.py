@@ -7,15 +7,16 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import date, datetime
 from typing import TypeVar
 
 from clarity_pipeline.domain.collection import exports_of_record
-from clarity_pipeline.domain.day_checks import DayFacts, markdown_table
+from clarity_pipeline.domain.day_checks import DayCheck, DayFacts, markdown_table
 from clarity_pipeline.domain.days import end_of, window_shift_hours
-from clarity_pipeline.domain.dimensions import COMBO_BY_DIMENSION_SET, combos_of_a_day
-from clarity_pipeline.domain.metrics import AGGREGATE_METRICS
+from clarity_pipeline.domain.dimensions import COMBO_BY_DIMENSION_SET, OVERVIEW, combos_of_a_day
+from clarity_pipeline.domain.metrics import AGGREGATE_METRICS, CLICK_BLOCK_COLUMNS
+from clarity_pipeline.domain.slice_agreement import SliceTotals, slices_agree
 from clarity_pipeline.domain.sync_jobs import JobStatus
 from clarity_pipeline.operations.collect_day import (
     SettledBusiness,
@@ -26,6 +27,7 @@ from clarity_pipeline.operations.collect_day import (
 from clarity_pipeline.operations.rebuild_day import Rebuilt, rows_written
 from clarity_pipeline.store import aggregates, connections, daily_metrics, exports, sync_jobs
 from clarity_pipeline.store.connections import ConnectionRecord
+from clarity_pipeline.store.daily_metrics import SliceState
 from clarity_pipeline.store.database import Database
 
 Number = int | float
@@ -34,14 +36,23 @@ Markdown = TypeVar("Markdown")
 
 @dataclass(frozen=True, slots=True)
 class DayReport:
-    """Numbers that can be plotted over days, and a table for people."""
+    """Numbers that can be plotted over days, and a table for people.
+
+    `failure` says in one sentence why the day has come to nothing, if it has.
+    """
 
     numbers: Mapping[str, Number]
     table: str
+    failure: str | None = None
 
     def metadata(self, markdown: Callable[[str], Markdown]) -> dict[str, Number | Markdown]:
         """As metadata of an orchestrator whose markdown type is given."""
-        return {**self.numbers, "by_business": markdown(self.table)}
+        table = {"by_business": markdown(self.table)} if self.table else {}
+        return {**self.numbers, **table}
+
+    def without_table(self) -> DayReport:
+        """The numbers alone: a year of tables would be more than anybody reads or can hold."""
+        return replace(self, table="")
 
 
 def gather_day_facts(database: Database, day: date, *, overview_default: bool) -> DayFacts:
@@ -70,8 +81,53 @@ def gather_day_facts(database: Database, day: date, *, overview_default: bool) -
     )
 
 
-def report_collected_day(database: Database, day: date) -> DayReport:
-    """How the day's collection stands: outcomes, calls, replies, per business."""
+def judge_slices(database: Database, day: date) -> DayCheck:
+    """Whether the slices of each business agree on the day's events; see `slices_agree`."""
+    states = [
+        state
+        for state in daily_metrics.list_slices(database, start=day, end=day)
+        if state.dimension_set != OVERVIEW.dimension_set
+    ]
+    events = daily_metrics.sum_events(
+        database, day=day, business_ids={state.business_id for state in states}
+    )
+    return slices_agree(
+        day,
+        {
+            (state.business_id, state.dimension_set): SliceTotals(
+                window_end=state.window_end,
+                events=events.get((state.business_id, state.dimension_set), _no_events(state)),
+                why_not=_why_not_comparable(state),
+            )
+            for state in states
+        },
+    )
+
+
+def _no_events(state: SliceState) -> dict[str, int | None]:
+    """A slice without rows: a block that came empty says there were none, one that is missing
+    says nothing."""
+    return {
+        column: None if block in state.missing_blocks else 0
+        for block, column in CLICK_BLOCK_COLUMNS.items()
+    }
+
+
+def _why_not_comparable(state: SliceState) -> str | None:
+    if state.truncated:
+        return "cut at 1,000 rows"
+    if state.is_derived:
+        return "derived"
+    return "read in part" if state.unreadable_values else None
+
+
+def report_collected_day(
+    database: Database, day: date, *, settled: Sequence[SettledBusiness] = ()
+) -> DayReport:
+    """How the day's collection stands: outcomes, calls, replies, per business.
+
+    It has failed when every single one of the businesses just settled has.
+    """
     jobs = sync_jobs.list_jobs(database, day=day, limit=None)
     latest: dict[str, sync_jobs.SyncJob] = {}
     calls: Counter[str] = Counter()
@@ -106,7 +162,7 @@ def report_collected_day(database: Database, day: date) -> DayReport:
             for business_id, job in sorted(latest.items())
         ],
     )
-    return DayReport(numbers, table)
+    return DayReport(numbers, table, failure=complaint_if_all_failed(settled))
 
 
 def report_metrics_day(database: Database, day: date, rebuilt: Rebuilt) -> DayReport:
@@ -155,6 +211,11 @@ def report_aggregates_day(database: Database, day: date, rebuilt: Rebuilt) -> Da
         {**write_numbers(rebuilt), "sessions": sessions},
         markdown_table(header, sorted(rows, key=lambda row: str(row[0]))),
     )
+
+
+def report_written(rebuilt: Rebuilt) -> DayReport:
+    """What a rebuild wrote, and nothing else."""
+    return DayReport(write_numbers(rebuilt), table="")
 
 
 def write_numbers(rebuilt: Rebuilt) -> dict[str, Number]:

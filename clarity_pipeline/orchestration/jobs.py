@@ -1,6 +1,8 @@
-"""The daily sync: everything from the calls to the roll-ups, for one day."""
+"""The jobs: the daily sync, and the look back at what it has left out."""
 
 import dagster as dg
+
+from clarity_pipeline.orchestration.checks import latest_day_has_arrived, no_day_is_missing
 
 clarity_daily_sync = dg.define_asset_job(
     name="clarity_daily_sync",
@@ -8,4 +10,10 @@ clarity_daily_sync = dg.define_asset_job(
     description="Fetch a day for every enabled business, normalise it and roll it up.",
     # A run retry would repeat calls without asking the ledger why the first try failed.
     tags={"dagster/max_retries": "0", "dagster/retry_on_asset_or_op_failure": "false"},
+)
+
+clarity_history_check = dg.define_asset_job(
+    name="clarity_history_check",
+    selection=dg.AssetSelection.checks(no_day_is_missing, latest_day_has_arrived),
+    description="Has yesterday arrived, and is any of the last 30 days missing? Makes no call.",
 )

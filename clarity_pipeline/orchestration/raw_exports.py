@@ -6,6 +6,7 @@ the day unmaterialised for every business.
 """
 
 from collections.abc import Iterator
+from datetime import date
 from typing import Any, Final
 
 import dagster as dg
@@ -23,10 +24,16 @@ from clarity_pipeline.domain.dimensions import (
     URL_SOURCE,
     DimensionCombo,
 )
-from clarity_pipeline.operations import collect_day, day_report
+from clarity_pipeline.operations import collect_day, day_ranges, day_report
 from clarity_pipeline.operations.collect_day import DayPlan, StepOutcomes
+from clarity_pipeline.operations.day_report import DayReport
 from clarity_pipeline.orchestration.dead_work import sweep_dead_work
-from clarity_pipeline.orchestration.partitions import day_of, days
+from clarity_pipeline.orchestration.partitions import (
+    ONE_RUN_FOR_A_RANGE,
+    days,
+    days_of,
+    work_through_days,
+)
 from clarity_pipeline.orchestration.resources import (
     ClockResource,
     ExportApiResource,
@@ -61,17 +68,15 @@ def plan_day(
     clock: ClockResource,
 ) -> Iterator[dg.Output[DayPlan] | dg.DynamicOutput[Batch]]:
     """Which businesses, which combos are missing, who gets a sync job."""
-    day = day_of(context.partition_key)
     sweep_dead_work(
         context.instance,
         store.database,
         overview_default=store.settings.overview,
         now=clock.now(),
-        day=day,
     )
-    plan = collect_day.plan_day(
+    plan = day_ranges.plan_days(
         store.database,
-        day=day,
+        days=days_of(context.partition_keys),
         business_ids=config.business_ids,
         trigger=trigger_of_run(
             context.run.tags, schedule_tag="dagster/schedule_name", backfill_tag="dagster/backfill"
@@ -122,9 +127,9 @@ fetch_url_campaign_channel = _build_fetch_op(URL_CAMPAIGN_CHANNEL)
 fetch_overview = _build_fetch_op(OVERVIEW)
 
 
-@dg.op(name="collect_outcomes", pool=CLARITY_API_POOL)
+@dg.op(name="collect_outcomes", out=dg.Out(dg.Nothing), pool=CLARITY_API_POOL)
 def collect_outcomes(
-    context: dg.OpExecutionContext,
+    context: dg.AssetExecutionContext,
     plan: DayPlan,
     url_device: list[StepOutcomes],
     url_source: list[StepOutcomes],
@@ -134,8 +139,8 @@ def collect_outcomes(
     store: StoreResource,
     export_api: ExportApiResource,
     clock: ClockResource,
-) -> dg.Output[None]:
-    """Settle the sync jobs; fail only when every single business failed.
+) -> Iterator[dg.AssetMaterialization | dg.Output[None]]:
+    """Settle the sync jobs; a day fails only when every single business failed.
 
     In the pool: executed again in another run, it is the step that makes the missing calls.
     """
@@ -155,12 +160,13 @@ def collect_outcomes(
         auth_failures_before_disable=store.settings.auth_failures_before_disable,
         now=clock.now(),
     )
-    report = day_report.report_collected_day(store.database, plan.day)
-    metadata = report.metadata(dg.MetadataValue.md)
-    complaint = day_report.complaint_if_all_failed(settled)
-    if complaint is not None:
-        raise dg.Failure(complaint, metadata=metadata, allow_retries=False)
-    return dg.Output(None, metadata=metadata)
+
+    def report(day: date) -> DayReport:
+        return day_report.report_collected_day(
+            store.database, day, settled=settled if day == plan.day else ()
+        )
+
+    return work_through_days(context, report)
 
 
 def _narrow_to_businesses(config: dict[str, Any]) -> dict[str, Any]:
@@ -175,6 +181,7 @@ def _narrow_to_businesses(config: dict[str, Any]) -> dict[str, Any]:
         "reported as a gap. Config `business_ids` narrows a run to some businesses."
     ),
     partitions_def=days,
+    backfill_policy=ONE_RUN_FOR_A_RANGE,
     group_name="clarity",
     kinds={"python", "json"},
     config=dg.ConfigMapping(

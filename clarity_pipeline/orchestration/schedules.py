@@ -3,7 +3,7 @@
 import dagster as dg
 
 from clarity_pipeline.domain.days import day_collected_at
-from clarity_pipeline.orchestration.jobs import clarity_daily_sync
+from clarity_pipeline.orchestration.jobs import clarity_daily_sync, clarity_history_check
 
 
 def build_scheduler(
@@ -28,3 +28,14 @@ def build_scheduler(
         )
 
     return request_yesterday
+
+
+clarity_history_schedule = dg.ScheduleDefinition(
+    name="clarity_history_schedule",
+    job=clarity_history_check,
+    cron_schedule="5 1 * * *",
+    execution_timezone="UTC",
+    description="Looks at 01:05 UTC whether yesterday has arrived; it is due at 01:00.",
+    # It makes no call, and a scheduler that nobody has started is what it has to report.
+    default_status=dg.DefaultScheduleStatus.RUNNING,
+)

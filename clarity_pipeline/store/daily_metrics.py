@@ -12,11 +12,11 @@ from datetime import date, datetime
 from typing import TYPE_CHECKING, Any
 
 import pandas as pd
-from sqlalchemy import Connection, Row, or_, select
+from sqlalchemy import Connection, Row, func, or_, select
 from sqlalchemy.dialects import postgresql, sqlite
 
-from clarity_pipeline.domain.dimensions import DIMENSION_COLUMNS
-from clarity_pipeline.domain.metrics import COUNT_COLUMNS, METRIC_COLUMNS
+from clarity_pipeline.domain.dimensions import DEFAULT_COMBOS, DIMENSION_COLUMNS
+from clarity_pipeline.domain.metrics import CLICK_BLOCK_COLUMNS, COUNT_COLUMNS, METRIC_COLUMNS
 from clarity_pipeline.store.bulk import Replacement, WriteCounts, replace_rows
 from clarity_pipeline.store.businesses import lock_businesses
 from clarity_pipeline.store.database import Database
@@ -26,7 +26,14 @@ from clarity_pipeline.store.schema import daily_metrics, daily_slices
 if TYPE_CHECKING:
     from clarity_pipeline.domain.normalise import NormalisedSlice
 
-__all__ = ["SliceState", "WriteCounts", "list_slices", "read_metrics", "replace_slices"]
+__all__ = [
+    "SliceState",
+    "WriteCounts",
+    "list_slices",
+    "read_metrics",
+    "replace_slices",
+    "sum_events",
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +44,7 @@ class SliceState:
     day: date
     dimension_set: str
     raw_export_id: int
+    subtracted_export_id: int | None
     built_from: str
     rows: int
     raw_rows: int
@@ -50,6 +58,11 @@ class SliceState:
     merged_tuples: int
     unreadable_values: int
     updated_at: datetime
+
+    @property
+    def is_derived(self) -> bool:
+        """Worked out from two longer replies instead of fetched."""
+        return self.subtracted_export_id is not None
 
 
 def replace_slices(
@@ -117,6 +130,42 @@ def read_metrics(
         },
         index=pd.RangeIndex(len(rows)),
     )
+
+
+def sum_events(
+    database: Database, *, day: date, business_ids: Collection[str]
+) -> dict[tuple[str, str], dict[str, int | None]]:
+    """The number of events of each slice of a day, by business and dimension set, then by column.
+
+    None where no row of the slice says anything of such an event. The businesses are needed to
+    find the rows: without them the index is of no use.
+    """
+    table = daily_metrics.c
+    statement = (
+        select(
+            table.business_id,
+            table.dimension_set,
+            *(func.sum(table[name]).label(name) for name in CLICK_BLOCK_COLUMNS.values()),
+        )
+        .where(
+            table.business_id.in_(set(business_ids)),
+            table.dimension_set.in_([combo.dimension_set for combo in DEFAULT_COMBOS]),
+            table.date == day,
+        )
+        .group_by(table.business_id, table.dimension_set)
+    )
+    with database.reading() as connection:
+        return {
+            (row.business_id, row.dimension_set): {
+                name: _whole(getattr(row, name)) for name in CLICK_BLOCK_COLUMNS.values()
+            }
+            for row in connection.execute(statement)
+        }
+
+
+def _whole(total: Any) -> int | None:
+    """PostgreSQL adds bigints up to a numeric, which arrives as a Decimal."""
+    return None if total is None else int(total)
 
 
 def _frame_column(name: str, values: list[Any]) -> object:
@@ -207,6 +256,7 @@ def _state(row: Row[Any]) -> SliceState:
         day=row.date,
         dimension_set=row.dimension_set,
         raw_export_id=row.raw_export_id,
+        subtracted_export_id=row.subtracted_export_id,
         built_from=row.built_from,
         rows=row.rows,
         raw_rows=row.raw_rows,

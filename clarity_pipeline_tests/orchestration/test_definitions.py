@@ -52,9 +52,11 @@ def test_the_names_users_rely_on_are_there() -> None:
     definitions = build_defs()
     repository = definitions.get_repository_def()
     assert repository.has_job("clarity_daily_sync")
+    assert repository.has_job("clarity_history_check")
     assert repository.has_job("clarity_retention")
     assert {schedule.name for schedule in repository.schedule_defs} == {
         "clarity_scheduler",
+        "clarity_history_schedule",
         "clarity_retention_schedule",
     }
     assert {sensor.name for sensor in repository.sensor_defs} == {
@@ -69,16 +71,30 @@ def test_the_names_users_rely_on_are_there() -> None:
         "window_alignment",
         "no_slice_truncated",
         "no_unknown_blocks",
+        "slices_agree",
+        "no_day_is_missing",
+        "latest_day_has_arrived",
     }
 
 
-def test_every_asset_and_check_is_partitioned_by_utc_day() -> None:
+LOOKS_AT_TODAY = {"no_day_is_missing", "latest_day_has_arrived"}
+"""Checks of the history as a whole, which belong to no day."""
+
+
+def test_every_asset_and_every_check_of_a_day_is_partitioned_by_utc_day() -> None:
     repository = build_defs().get_repository_def()
     for node in repository.asset_graph.asset_nodes:
         assert isinstance(node.partitions_def, dg.DailyPartitionsDefinition)
         assert node.partitions_def.timezone == "UTC"
     for key in repository.asset_graph.asset_check_keys:
-        assert repository.asset_graph.get(key).partitions_def is not None
+        is_of_a_day = repository.asset_graph.get(key).partitions_def is not None
+        assert is_of_a_day is (key.name not in LOOKS_AT_TODAY)
+
+
+def test_any_range_of_days_is_one_run_of_the_whole_graph() -> None:
+    repository = build_defs().get_repository_def()
+    policies = {node.backfill_policy for node in repository.asset_graph.asset_nodes}
+    assert policies == {dg.BackfillPolicy.single_run()}
 
 
 def test_the_schedule_ships_stopped_and_asks_for_yesterday_at_a_quarter_past_midnight() -> None:
@@ -101,8 +117,20 @@ def test_the_sensors_run_from_the_start_because_none_of_them_makes_a_call() -> N
     assert {sensor.name: sensor.default_status for sensor in repository.sensor_defs} == {
         "clarity_automation_sensor": running,
         "clarity_auth_failure_sensor": running,
+        "clarity_notice_sensor": running,
+        "clarity_run_failure_sensor": running,
         "clarity_watchdog_sensor": running,
     }
+
+
+def test_the_look_back_runs_by_itself_because_a_stopped_scheduler_is_what_it_reports() -> None:
+    repository = build_defs().get_repository_def()
+    schedule = repository.get_schedule_def("clarity_history_schedule")
+    assert schedule.default_status is dg.DefaultScheduleStatus.RUNNING
+    assert (schedule.cron_schedule, schedule.execution_timezone) == ("5 1 * * *", "UTC")
+    job = build_defs().resolve_job_def("clarity_history_check")
+    assert {key.name for key in job.asset_layer.asset_graph.asset_check_keys} == LOOKS_AT_TODAY
+    assert not job.asset_layer.executable_asset_keys
 
 
 def test_everything_that_spends_quota_is_in_the_pool_and_nothing_else() -> None:

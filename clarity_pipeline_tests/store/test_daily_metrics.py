@@ -220,6 +220,7 @@ def test_the_state_of_a_slice_is_what_its_report_says(with_business: Database) -
             day=DAY,
             dimension_set="Device,URL",
             raw_export_id=item.raw_export_id,
+            subtracted_export_id=None,
             built_from=item.built_from,
             rows=2,
             raw_rows=report.raw_rows,
@@ -444,3 +445,20 @@ def test_the_four_slices_of_a_day_are_one_transaction(with_business: Database) -
     stop.set()
     watcher.join()
     assert seen <= {(1, 1), (2, 2), (3, 3)}
+
+
+def test_events_are_added_up_per_slice_and_what_nobody_mentions_is_unknown(
+    with_business: Database,
+) -> None:
+    businesses.add_business(with_business, business_id="b", name="B", now=NOW)
+    write(with_business, make_slice(with_business, A, B))
+    unspoken = make_slice(with_business, A, business_id="b")
+    unspoken.frame["rage_clicks"] = None
+    write(with_business, unspoken)
+    sums = daily_metrics.sum_events(with_business, day=DAY, business_ids=["acme", "b"])
+    assert sums["acme", "Device,URL"]["dead_clicks"] == sum(int(v.dead) for v in (A, B))
+    assert sums["b", "Device,URL"]["rage_clicks"] is None
+    assert sums["b", "Device,URL"]["dead_clicks"] == int(A.dead)
+    assert daily_metrics.sum_events(with_business, day=DAY, business_ids=["b"]).keys() == {
+        ("b", "Device,URL")
+    }

@@ -1,0 +1,168 @@
+"""What the store knows of many days at once: three queries, however many days and businesses."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from dataclasses import dataclass
+from datetime import date, datetime
+
+from sqlalchemy import case, func, select
+
+from clarity_pipeline.domain.exports import Verdict
+from clarity_pipeline.domain.sync_jobs import JobStatus, Trigger
+from clarity_pipeline.store.database import Database
+from clarity_pipeline.store.schema import daily_slices, raw_exports, sync_jobs
+
+BusinessDay = tuple[str, date]
+"""(business id, day)"""
+
+
+@dataclass(frozen=True, slots=True)
+class LandedSlice:
+    """An accepted reply of a day, without its body; instants are UTC."""
+
+    id: int
+    business_id: str
+    day: date
+    dimension_set: str
+    num_of_days: int
+    verdict: Verdict
+    requested_at: datetime
+    window_end: datetime
+    truncated: bool
+
+
+@dataclass(frozen=True, slots=True)
+class BuiltSlice:
+    """A slice in `clarity_daily_metrics`, as far as its history is concerned."""
+
+    business_id: str
+    day: date
+    dimension_set: str
+    window_end: datetime
+    truncated: bool
+    is_derived: bool
+
+
+@dataclass(frozen=True, slots=True)
+class PastJob:
+    """The most telling sync job of a business-day."""
+
+    status: JobStatus
+    dimension_sets: frozenset[str]
+    error_code: str | None
+    error_message: str | None
+
+
+def landed_slices(
+    database: Database, *, start: date, end: date, business_ids: Collection[str]
+) -> list[LandedSlice]:
+    """The accepted replies of the days from `start` to `end`, both included."""
+    table = raw_exports.c
+    statement = select(
+        table.id,
+        table.business_id,
+        table.date,
+        table.dimension_set,
+        table.num_of_days,
+        table.requested_at,
+        table.window_end,
+        table.truncated,
+    ).where(
+        table.date.between(start, end),
+        table.business_id.in_(set(business_ids)),
+        table.verdict == Verdict.ACCEPTED.value,
+    )
+    with database.reading() as connection:
+        return [
+            LandedSlice(
+                id=row.id,
+                business_id=row.business_id,
+                day=row.date,
+                dimension_set=row.dimension_set,
+                num_of_days=row.num_of_days,
+                verdict=Verdict.ACCEPTED,
+                requested_at=row.requested_at,
+                window_end=row.window_end,
+                truncated=bool(row.truncated),
+            )
+            for row in connection.execute(statement)
+        ]
+
+
+def built_slices(
+    database: Database, *, start: date, end: date, business_ids: Collection[str]
+) -> list[BuiltSlice]:
+    """The slices that are in `clarity_daily_metrics`, of the same days."""
+    table = daily_slices.c
+    statement = select(
+        table.business_id,
+        table.date,
+        table.dimension_set,
+        table.window_end,
+        table.truncated,
+        table.subtracted_export_id,
+    ).where(table.date.between(start, end), table.business_id.in_(set(business_ids)))
+    with database.reading() as connection:
+        return [
+            BuiltSlice(
+                business_id=row.business_id,
+                day=row.date,
+                dimension_set=row.dimension_set,
+                window_end=row.window_end,
+                truncated=row.truncated,
+                is_derived=row.subtracted_export_id is not None,
+            )
+            for row in connection.execute(statement)
+        ]
+
+
+def telling_jobs(
+    database: Database, *, start: date, end: date, business_ids: Collection[str]
+) -> dict[BusinessDay, PastJob]:
+    """The newest job of each business-day that is no replay.
+
+    One that was skipped counts only where there is no other: it came too late to ask Clarity,
+    and would hide why the one before it had failed.
+    """
+    table = sync_jobs.c
+    asked = case((table.status != JobStatus.SKIPPED.value, table.id))
+    newest = (
+        select(func.coalesce(func.max(asked), func.max(table.id)))
+        .where(
+            table.date.between(start, end),
+            table.business_id.in_(set(business_ids)),
+            table.trigger != Trigger.REPLAY.value,
+        )
+        .group_by(table.business_id, table.date)
+    )
+    statement = select(
+        table.business_id,
+        table.date,
+        table.status,
+        table.combos,
+        table.error_code,
+        table.error_message,
+    ).where(table.id.in_(newest))
+    with database.reading() as connection:
+        return {
+            (row.business_id, row.date): PastJob(
+                status=JobStatus(row.status),
+                dimension_sets=frozenset(row.combos or ()),
+                error_code=row.error_code,
+                error_message=row.error_message,
+            )
+            for row in connection.execute(statement)
+        }
+
+
+def scheduled_days(database: Database, *, start: date, end: date) -> set[date]:
+    """The days that the schedule has collected for anybody."""
+    table = sync_jobs.c
+    statement = (
+        select(table.date)
+        .where(table.date.between(start, end), table.trigger == Trigger.SCHEDULE.value)
+        .distinct()
+    )
+    with database.reading() as connection:
+        return set(connection.scalars(statement))

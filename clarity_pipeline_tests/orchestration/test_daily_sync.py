@@ -11,7 +11,7 @@ from sqlalchemy import text
 
 from clarity_pipeline.domain.dimensions import DEFAULT_COMBOS, OVERVIEW, URL_DEVICE
 from clarity_pipeline.domain.errors import NotConnected, QuotaRefused
-from clarity_pipeline.domain.quota import Purpose
+from clarity_pipeline.domain.quota import CALL_LEASE, CallOutcome, Purpose
 from clarity_pipeline.domain.sync_jobs import JobStatus, Trigger
 from clarity_pipeline.export_api.emulated_site import SessionKind, SiteHistory
 from clarity_pipeline.export_api.emulator import Fault
@@ -352,6 +352,49 @@ def test_a_reply_whose_process_died_before_judging_it_is_judged_without_a_call(
     agency.sync()
     assert len(agency.calls()) == 4
     assert agency.latest_job("acme").status is JobStatus.SUCCEEDED
+
+
+def ledger(agency: Agency, business_id: str) -> list[CallOutcome | None]:
+    calls = quota_ledger.list_calls(
+        agency.database,
+        project_id=agency.projects[business_id].project_id,
+        utc_day=agency.now.date(),
+    )
+    return [call.outcome for call in calls]
+
+
+def test_a_process_that_died_after_landing_leaves_an_honest_ledger_to_the_next_run(
+    agency: Agency,
+) -> None:
+    agency.connect("acme")
+    agency.sync()
+    with agency.database.transaction() as connection:
+        connection.execute(text("UPDATE clarity_raw_exports SET verdict = NULL"))
+        connection.execute(text("UPDATE clarity_api_calls SET outcome = NULL, settled_at = NULL"))
+    agency.sync()
+    assert len(agency.calls()) == 4
+    assert ledger(agency, "acme") == [CallOutcome.LANDED] * 4
+    assert agency.latest_job("acme").status is JobStatus.SUCCEEDED
+
+
+def test_a_process_that_died_during_a_call_left_its_slot_spent_and_the_call_to_be_made(
+    agency: Agency,
+) -> None:
+    project = agency.connect("acme")
+    quota_ledger.reserve(
+        agency.database,
+        project_id=project.project_id,
+        business_id="acme",
+        purpose=Purpose.SCHEDULE,
+        day=DAY,
+        dimension_set=URL_DEVICE.dimension_set,
+        may_use_share=True,
+        now=agency.now,
+    )
+    agency.move_to(agency.now + CALL_LEASE)
+    agency.sync()
+    assert len(agency.calls()) == 4
+    assert ledger(agency, "acme") == [CallOutcome.ABANDONED, *[CallOutcome.LANDED] * 4]
 
 
 def test_the_share_of_the_schedule_survives_a_spree_of_tests(agency: Agency) -> None:

@@ -73,7 +73,8 @@ def test_connecting_warns_of_a_token_that_expires_within_a_week(desk: Desk) -> N
     assert (
         "renew it" in desk.succeed("connect", "acme", "--project-id", "shopsmall2", stdin=token).out
     )
-    assert "the token expires" in desk.succeed("status", "acme").out
+    assert "The token expires" in desk.succeed("status", "acme").out
+    assert "acme: the token expires" in desk.succeed("status").out
 
 
 def test_a_connection_as_json(desk: Desk) -> None:

@@ -9,20 +9,21 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, date, datetime, time, timedelta
+from datetime import date, datetime, timedelta
 from enum import StrEnum
 from typing import Final
 
 from clarity_pipeline.domain.collection import is_aligned
-from clarity_pipeline.domain.days import day_collected_at, is_collectable, window_shift_hours
+from clarity_pipeline.domain.days import (
+    day_collected_at,
+    due_at,
+    is_collectable,
+    window_shift_hours,
+)
 from clarity_pipeline.domain.dimensions import COMBO_BY_DIMENSION_SET, DEFAULT_COMBOS
 from clarity_pipeline.domain.exports import MAX_DAYS
 from clarity_pipeline.domain.metrics import TRUNCATION_ROWS
 from clarity_pipeline.domain.sync_jobs import JobStatus
-
-DUE_AFTER_MIDNIGHT: Final = timedelta(hours=1)
-"""The schedule runs at 00:15 UTC; a day that is not in by 01:00 is late."""
-
 
 _WHAT_CAME_OF_IT: Final = {
     JobStatus.RUNNING: "Its sync never came to an end.",
@@ -99,11 +100,6 @@ class DayHistory:
     flags: frozenset[DayWord]
     missing: tuple[str, ...]
     reason: str | None
-
-
-def due_at(day: date) -> datetime:
-    """When a day that has not arrived is late (UTC)."""
-    return datetime.combine(day + timedelta(days=1), time.min, tzinfo=UTC) + DUE_AFTER_MIDNIGHT
 
 
 def is_obtainable(day: date, *, now: datetime, recovery: bool) -> bool:

@@ -7,8 +7,12 @@ exactly one UTC day; before that it is not over, after that the answer is anothe
 from __future__ import annotations
 
 from datetime import UTC, date, datetime, time, timedelta
+from typing import Final
 
 from clarity_pipeline.domain.errors import InvalidDay, NoLongerCollectable
+
+DUE_AFTER_MIDNIGHT: Final = timedelta(hours=1)
+"""The schedule runs at 00:15 UTC; a day that is not in by 01:00 is late."""
 
 
 def day_collected_at(now: datetime) -> date:
@@ -19,6 +23,11 @@ def day_collected_at(now: datetime) -> date:
 def is_collectable(day: date, *, now: datetime) -> bool:
     """Whether a call made now would be stored under this day."""
     return day == day_collected_at(now)
+
+
+def due_at(day: date) -> datetime:
+    """When a day that has not arrived is late (UTC)."""
+    return datetime.combine(day + timedelta(days=1), time.min, tzinfo=UTC) + DUE_AFTER_MIDNIGHT
 
 
 def check_is_collectable(day: date, *, now: datetime) -> None:

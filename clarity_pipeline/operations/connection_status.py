@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Collection
 from dataclasses import dataclass
-from datetime import UTC, date, datetime, time, timedelta
-from typing import Final
+from datetime import UTC, date, datetime, time
 
 from clarity_pipeline.domain.collection import exports_of_record
 from clarity_pipeline.domain.connections import (
@@ -15,7 +14,7 @@ from clarity_pipeline.domain.connections import (
     connection_state,
     token_needs_renewal,
 )
-from clarity_pipeline.domain.days import day_collected_at
+from clarity_pipeline.domain.days import day_collected_at, due_at
 from clarity_pipeline.domain.dimensions import combos_of_a_day
 from clarity_pipeline.domain.quota import QuotaState, utc_day_of
 from clarity_pipeline.domain.sync_jobs import JobStatus, Trigger
@@ -24,9 +23,6 @@ from clarity_pipeline.store import connections, exports, quota_ledger, sync_jobs
 from clarity_pipeline.store.connections import ConnectionRecord
 from clarity_pipeline.store.database import Database
 from clarity_pipeline.store.sync_jobs import SyncJob
-
-DUE_AFTER_MIDNIGHT: Final = timedelta(hours=1)
-"""The schedule runs at 00:15 UTC; a day that is not in by 01:00 is late."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,7 +139,7 @@ def _status(
             yesterdays_job.finished_at or yesterdays_job.started_at if yesterdays_job else None
         ),
         yesterday_is_complete=landed >= due,
-        is_expected=now >= midnight + DUE_AFTER_MIDNIGHT and record.created_at < midnight,
+        is_expected=now >= due_at(day_collected_at(now)) and record.created_at < midnight,
     )
     return ConnectionStatus(
         record=record,

@@ -18,10 +18,9 @@ from clarity_pipeline.domain.day_history import (
     DayAttempt,
     DayHistory,
     StandingSlice,
-    due_at,
     judge_day,
 )
-from clarity_pipeline.domain.days import day_collected_at, days_between
+from clarity_pipeline.domain.days import day_collected_at, days_between, due_at
 from clarity_pipeline.domain.errors import NoLongerCollectable
 from clarity_pipeline.operations.collect_day import first_day_of
 from clarity_pipeline.store import connections, day_history

@@ -23,6 +23,9 @@ days = dg.DailyPartitionsDefinition(start_date=FIRST_DAY.isoformat(), timezone="
 ONE_RUN_FOR_A_RANGE: Final = dg.BackfillPolicy.single_run()
 """Of every asset alike, or Dagster would not put them into one run: a year is one run, not 366."""
 
+MOST_LINES_OF_PROGRESS: Final = 20
+"""In the log of a run, however long its range; failed days have lines of their own."""
+
 
 def day_of(partition_key: str) -> date:
     """The day of a partition key."""
@@ -55,10 +58,13 @@ def work_through_days(
     Raises dg.Failure at the end when a day failed; the others are materialised all the same.
     """
     wanted = days_of(context.partition_keys)
+    # A line is a row of the event log, which costs more than a day that has not changed.
+    every = -(-len(wanted) // MOST_LINES_OF_PROGRESS)
     worked: list[day_ranges.WorkedDay] = []
     for done in day_ranges.work_through(wanted, work):
         worked.append(done)
-        context.log.info("day %d of %d, %s", len(worked), len(wanted), done.sentence)
+        if done.error is not None or len(worked) % every == 0:
+            context.log.info("day %d of %d, %s", len(worked), len(wanted), done.sentence)
     complaint = day_ranges.complaint(worked, wanted)
     if complaint is None:
         for done in worked:

@@ -18,11 +18,11 @@ from clarity_pipeline.domain.day_history import (
     DayWord,
     StandingSlice,
     count_words,
-    due_at,
     is_obtainable,
     judge_day,
     spans,
 )
+from clarity_pipeline.domain.days import due_at
 from clarity_pipeline.domain.dimensions import DEFAULT_COMBOS
 from clarity_pipeline.domain.sync_jobs import JobStatus
 

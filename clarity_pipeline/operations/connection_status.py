@@ -49,7 +49,8 @@ class LastError:
 class ConnectionStatus:
     """One business's connection; `yesterday` is the UTC day that `landed` of `due` combos are of.
 
-    `last_success` is when data were last stored. It, `last_attempt`, `last_error` and `last_job`
+    `is_expected` says whether the schedule owed us that day by now. `last_success` is when data were
+    last stored. It, `last_attempt`, `last_error` and `last_job`
     are None where there was none yet, `quota` for a business that is not connected.
     """
 
@@ -59,6 +60,7 @@ class ConnectionStatus:
     yesterday: date
     landed: int
     due: int
+    is_expected: bool
     last_success: datetime | None
     last_attempt: LastAttempt | None
     last_error: LastError | None
@@ -148,6 +150,7 @@ def _status(
         yesterday=day_collected_at(now),
         landed=landed,
         due=due,
+        is_expected=facts.is_expected,
         last_success=record.last_synced_at,
         last_attempt=last_attempt,
         last_error=last_error,

@@ -8,7 +8,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
-from datetime import UTC, date, datetime, time
+from datetime import date, datetime
 from time import monotonic
 from typing import Final, Protocol
 
@@ -21,9 +21,7 @@ from clarity_pipeline.domain.notices import (
     Notice,
     Severity,
 )
-from clarity_pipeline.domain.quota import utc_day_of
 from clarity_pipeline.operations.connection_status import (
-    DUE_AFTER_MIDNIGHT,
     ConnectionStatus,
     connection_statuses,
 )
@@ -59,7 +57,7 @@ def record_connection_notices(
 ) -> list[Notice]:
     """Write down what has changed about connections; returns what was news."""
     statuses = connection_statuses(database, now=now, overview_default=overview_default)
-    standings = [_standing(status, now=now) for status in statuses]
+    standings = [_standing(status) for status in statuses]
     return _record(database, rules.connection_notices(standings, now=now), now=now)
 
 
@@ -121,9 +119,8 @@ def _record(database: Database, wanted: Sequence[Notice], *, now: datetime) -> l
     return news
 
 
-def _standing(status: ConnectionStatus, *, now: datetime) -> ConnectionStanding:
+def _standing(status: ConnectionStatus) -> ConnectionStanding:
     record, job = status.record, status.last_job
-    midnight = datetime.combine(utc_day_of(now), time.min, tzinfo=UTC)
     test_passed_at = record.last_tested_at if record.last_test_result == "ok" else None
     test_failed_at = _failed_test_at(status)
     reason = job.error_message if job else None
@@ -139,7 +136,7 @@ def _standing(status: ConnectionStatus, *, now: datetime) -> ConnectionStanding:
         project_id=record.project_id,
         state=status.state,
         is_enabled=record.is_enabled,
-        is_expected=now >= midnight + DUE_AFTER_MIDNIGHT and record.created_at < midnight,
+        is_expected=status.is_expected,
         disabled_at=record.disabled_at,
         day=status.yesterday,
         landed=status.landed,

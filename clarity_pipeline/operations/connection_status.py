@@ -49,9 +49,9 @@ class LastError:
 class ConnectionStatus:
     """One business's connection; `yesterday` is the UTC day that `landed` of `due` combos are of.
 
-    `is_expected` says whether the schedule owed us that day by now. `last_success` is when data were
-    last stored. It, `last_attempt`, `last_error` and `last_job`
-    are None where there was none yet, `quota` for a business that is not connected.
+    `is_expected` says whether the schedule owed us that day by now, `last_success` when data were
+    last stored. It, `last_attempt`, `last_error` and `last_job` are None where there was none yet,
+    `quota` for a business that is not connected.
     """
 
     record: ConnectionRecord

@@ -148,7 +148,7 @@ def collect_outcomes(
         store.database,
         plan,
         [*url_device, *url_source, *url_country, *url_campaign_channel, *overview],
-        run_id=context.run_id,
+        run_id=context.run.run_id,
         make_calls=lambda calls: export_api.call_runner(store, clock).outcomes(calls),
         overview_default=store.settings.overview,
         now=clock.now(),

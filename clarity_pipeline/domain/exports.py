@@ -103,7 +103,7 @@ class Block:
 
     name: str
     known: bool
-    rows: Sequence[Mapping[str, Any]]
+    rows: Sequence[dict[str, Any]]
 
 
 @dataclass(frozen=True, slots=True)

@@ -57,7 +57,7 @@ def slices_with_payload(database: Database, day: date) -> dict[str, list[str]]:
     )
     statement = (
         select(daily_slices.c.business_id, daily_slices.c.dimension_set)
-        .where(daily_slices.c.date == day, payload_of_any_row != "{}")
+        .where(daily_slices.c.date == day, payload_of_any_row != "[]")
         .order_by(daily_slices.c.business_id, daily_slices.c.dimension_set)
     )
     found: dict[str, list[str]] = {}
@@ -88,7 +88,7 @@ def empty_payloads(
         # A slice that is replaced at this moment would otherwise end up half emptied.
         lock_businesses(connection, [business_id])
         emptied = _measured(connection.execute(_payload_sizes(database, rows)).one())
-        connection.execute(update(daily_metrics).where(*rows).values(raw_payload={}))
+        connection.execute(update(daily_metrics).where(*rows).values(raw_payload=[]))
     return emptied
 
 

@@ -298,6 +298,7 @@ daily_metrics = Table(
     Column("quick_backs", BigInteger),
     Column("script_errors", BigInteger),
     Column("error_clicks", BigInteger),
+    # The raw tuples that became this row, as domain.normalise.NormalisedSlice describes them.
     Column("raw_payload", Json, nullable=False),
     Column("window_start", UtcDateTime, nullable=False),
     Column("window_end", UtcDateTime, nullable=False),

@@ -80,6 +80,19 @@ def row_at(slice_: NormalisedSlice, **dimensions: str | None) -> dict[str, Any]:
     return row
 
 
+def raw_rows_of(raw_payload: str) -> dict[str, list[Row]]:
+    """The raw rows as they came, by block, put together again from a payload."""
+    kept: dict[str, list[Row]] = {}
+    for entry in json.loads(raw_payload, parse_constant=_refuse):
+        blocks: dict[str, Any] = entry.pop("blocks")
+        for block, found in blocks.items():
+            rows: list[Row] = [found] if block in TUPLE_BLOCKS else found
+            for row in rows:
+                missing = {key: value for key, value in entry.items() if key not in row}
+                kept.setdefault(block, []).append({**row, **missing})
+    return kept
+
+
 # The envelope and the frame
 
 
@@ -397,9 +410,9 @@ def test_unknown_blocks_and_fields_are_kept_and_reported() -> None:
     assert slice_.report.unknown_fields == ("RageClickCount.affectedUsers", "Traffic.subTotal")
     assert slice_.report.merged_tuples == 0
     (row,) = rows_of(slice_)
-    payload = json.loads(row["raw_payload"])
-    assert payload["SmartEvents"] == blocks["SmartEvents"]
-    assert payload["RageClickCount"][0]["affectedUsers"] == 4
+    kept = raw_rows_of(row["raw_payload"])
+    assert kept["SmartEvents"] == blocks["SmartEvents"]
+    assert kept["RageClickCount"][0]["affectedUsers"] == 4
 
 
 def test_a_tuple_that_only_an_unknown_block_has_is_kept() -> None:
@@ -407,7 +420,9 @@ def test_a_tuple_that_only_an_unknown_block_has_is_kept() -> None:
     slice_ = normalise_export(landed(body({"SmartEvents": unknown})))
     (row,) = rows_of(slice_)
     assert (row["device"], row["sessions"]) == ("TV", None)
-    assert json.loads(row["raw_payload"]) == {"SmartEvents": unknown}
+    assert json.loads(row["raw_payload"]) == [
+        {"Url": PAGE, "Device": "TV", "blocks": {"SmartEvents": [{"n": 1}]}}
+    ]
 
 
 # Tuples
@@ -481,7 +496,8 @@ def test_characters_that_no_database_stores_are_replaced() -> None:
     assert row["source"] == "a\ufffdb\ufffdc"
     assert "\\u0000" not in row["raw_payload"]
     assert row["raw_payload"].encode()
-    assert json.loads(row["raw_payload"])["Traffic"][0]["Source"] == "a\ufffdb\ufffdc"
+    (entry,) = json.loads(row["raw_payload"])
+    assert entry["Source"] == "a\ufffdb\ufffdc"
 
 
 # Merging
@@ -700,9 +716,10 @@ def test_the_overview_is_one_row_without_dimensions() -> None:
     assert {row[dimension.column] for dimension in Dimension} == {None}
     assert (row["sessions"], row["bot_sessions"], row["distinct_users"]) == (304, 19, 268)
     assert row["pages_per_session"] == pytest.approx(397 / 304)
-    payload = json.loads(row["raw_payload"])
-    assert list(payload) == [*TUPLE_BLOCKS, *BREAKDOWN_BLOCKS]
-    assert len(payload["PopularPages"]) == 10
+    (entry,) = json.loads(row["raw_payload"])
+    assert list(entry) == ["blocks"]
+    assert list(entry["blocks"]) == [*TUPLE_BLOCKS, *BREAKDOWN_BLOCKS]
+    assert len(entry["blocks"]["PopularPages"]) == 10
     assert slice_.report.merged_tuples == 0
 
 
@@ -743,7 +760,7 @@ def test_every_raw_row_is_kept_verbatim_in_exactly_one_payload(name: str) -> Non
     slice_ = normalise_export(export)
     kept: dict[str, list[str]] = {}
     for payload in slice_.frame["raw_payload"]:
-        for block, rows in json.loads(payload).items():
+        for block, rows in raw_rows_of(payload).items():
             kept.setdefault(block, []).extend(map(json.dumps, rows))
     came = {
         block["metricName"]: sorted(map(json.dumps, block["information"]))
@@ -754,13 +771,54 @@ def test_every_raw_row_is_kept_verbatim_in_exactly_one_payload(name: str) -> Non
     assert slice_.report.raw_rows == sum(map(len, came.values()))
 
 
+def test_a_payload_has_one_entry_per_raw_tuple_that_became_the_row() -> None:
+    ads = (f"{PAGE}?gclid=1", f"{PAGE}?gclid=2")
+    blocks = nine_blocks([Visits((url, "PC"), rage=3) for url in ads])
+    blocks["Traffic"].append({"totalSessionCount": 1, "Url": ads[0], "Device": "PC"})
+    (row,) = rows_of(normalise_export(landed(body(blocks))))
+    first, second, repeated = json.loads(row["raw_payload"])
+    assert [(each["Url"], each["Device"]) for each in (first, second)] == [
+        (url, "PC") for url in ads
+    ]
+    for each, rows in zip((first, second), zip(*blocks.values(), strict=False), strict=True):
+        names = dict(zip(blocks, rows, strict=True))
+        assert each["blocks"] == {
+            block: {key: value for key, value in row.items() if key not in {"Url", "Device"}}
+            for block, row in names.items()
+        }
+    assert repeated == {
+        "Url": ads[0],
+        "Device": "PC",
+        "blocks": {"Traffic": {"totalSessionCount": 1}},
+    }
+
+
+def test_a_dimension_value_that_is_no_text_stays_in_its_raw_row_as_it_came() -> None:
+    blocks: dict[str, list[Row]] = {
+        "Traffic": [{"totalSessionCount": 4, "Url": PAGE, "Device": 5}],
+        "ScrollDepth": [{"averageScrollDepth": 50, "Url": PAGE, "Device": "5"}],
+    }
+    row = only_row(body(blocks))
+    assert json.loads(row["raw_payload"]) == [
+        {
+            "Url": PAGE,
+            "Device": "5",
+            "blocks": {
+                "Traffic": {"totalSessionCount": 4, "Device": 5},
+                "ScrollDepth": {"averageScrollDepth": 50},
+            },
+        }
+    ]
+    assert raw_rows_of(row["raw_payload"]) == blocks
+
+
 @pytest.mark.parametrize(
     "digits", ["88.46000000000001", "1.0458452722063036", "100", "100.0", '"26"', "null"]
 )
 def test_json_types_and_digits_survive_in_the_payload(digits: str) -> None:
     text = f'[{{"metricName":"Traffic","information":[{{"x":{digits},"Url":"u","Device":"d"}}]}}]'
     row = only_row(text.encode())
-    assert f'"x":{digits},' in row["raw_payload"]
+    assert f'{{"x":{digits}}}' in row["raw_payload"]
 
 
 def test_json_that_no_database_takes_is_made_storable() -> None:
@@ -768,9 +826,9 @@ def test_json_that_no_database_takes_is_made_storable() -> None:
         rb'[{"metricName":"Traffic","information":[{"x\u0000":[NaN,"\ud800\\u0000"],"Url":"u"}]}]'
     )
     row = only_row(text, combo=URL_ONLY)
-    assert json.loads(row["raw_payload"], parse_constant=_refuse) == {
-        "Traffic": [{"x\ufffd": ["nan", "\ufffd\\u0000"], "Url": "u"}]
-    }
+    assert json.loads(row["raw_payload"], parse_constant=_refuse) == [
+        {"Url": "u", "blocks": {"Traffic": {"x\ufffd": ["nan", "\ufffd\\u0000"]}}}
+    ]
 
 
 @pytest.mark.parametrize("depth", [10, 250, 300, 900, 1020, 100_000])
@@ -834,7 +892,7 @@ def test_whatever_stands_in_the_fields_the_frame_keeps_the_contract(
 ) -> None:
     slice_ = normalise_export(landed(json.dumps(document).encode(), combo=combo))
     assert_contract(slice_)
-    kept = [json.loads(payload, parse_constant=_refuse) for payload in slice_.frame["raw_payload"]]
+    kept = [raw_rows_of(payload) for payload in slice_.frame["raw_payload"]]
     assert sum(len(rows) for each in kept for rows in each.values()) == slice_.report.raw_rows
 
 

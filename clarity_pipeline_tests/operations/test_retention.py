@@ -69,7 +69,7 @@ def with_payload(database: Database) -> dict[str, int]:
     """Rows with a payload by day."""
     found: dict[str, int] = {}
     for day, payload in rows_of(database, "date, CAST(raw_payload AS TEXT)"):
-        found[str(day)] = found.get(str(day), 0) + (payload != "{}")
+        found[str(day)] = found.get(str(day), 0) + (payload != "[]")
     return found
 
 

@@ -84,7 +84,7 @@ def test_a_sync_of_an_old_day_does_not_bring_its_payload_back(
         payloads = connection.exec_driver_sql(
             "SELECT DISTINCT CAST(raw_payload AS TEXT) FROM clarity_daily_metrics"
         ).scalars()
-        assert list(payloads) == ["{}"]
+        assert list(payloads) == ["[]"]
 
 
 def test_the_schedule_asks_for_a_run_only_when_a_setting_does(

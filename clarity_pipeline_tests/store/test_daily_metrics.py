@@ -118,7 +118,7 @@ def test_only_the_rows_that_changed_are_written(with_business: Database) -> None
         ("rage_clicks", [77]),
         ("scroll_depth", [12.5]),
         ("pages_per_session", [pd.NA]),
-        ("raw_payload", ['{"Traffic": []}']),
+        ("raw_payload", ['[{"blocks": {}}]']),
     ],
 )
 def test_a_change_in_any_column_is_noticed_in_both_directions(

@@ -118,6 +118,12 @@ class ReplySummary:
         return any(count == TRUNCATION_ROWS for count in self.row_counts.values())
 
 
+_WHAT_NEXT: Final = (
+    "it was kept as it came, the rest of the day is not affected; if tomorrow's is like it, report "
+    "it to whoever runs this."
+)
+
+
 def parse_blocks(body: bytes) -> list[Block]:
     """The blocks of a reply body, in its order.
 
@@ -128,7 +134,7 @@ def parse_blocks(body: bytes) -> list[Block]:
     if not isinstance(document, list):
         raise ReplyUnreadable(
             f"Clarity's reply is a JSON {_json_type(document)}, not an array of metric blocks; "
-            "it was kept as it came."
+            f"{_WHAT_NEXT}"
         )
     return [_parse_block(item) for item in cast("list[Any]", document)]
 
@@ -144,7 +150,7 @@ def summarise(request: ExportRequest, blocks: Sequence[Block]) -> ReplySummary:
             if not _has_key_in_every_row(block, dimension.row_key):
                 raise DimensionIgnored(
                     f"Clarity answered without the dimension {dimension.row_key} that was asked "
-                    f"for ({request.combo.label}); the reply was kept but not counted."
+                    f"for ({request.combo.label}), so the reply was not counted; {_WHAT_NEXT}"
                 )
     counts: dict[str, int] = {}
     for block in blocks:
@@ -164,7 +170,7 @@ def verify_reply(export: Export) -> ReplySummary:
     """Like `verify`, for a landed reply of any status. Raises RequestRejected too."""
     if export.http_status != HTTP_OK:
         raise RequestRejected(
-            f"Clarity refused the call ({export.http_status}); the reply was kept.",
+            f"Clarity refused the call (HTTP {export.http_status}); {_WHAT_NEXT}",
             http_status=export.http_status,
         )
     return verify(export)
@@ -182,27 +188,29 @@ def _has_key_in_every_row(block: Block, key: str) -> bool:
 def _load_json(body: bytes) -> Any:
     text = body.removeprefix(b"\xef\xbb\xbf")
     if not text.strip():
-        raise ReplyUnreadable("Clarity answered 200 with an empty body; it was kept as it came.")
+        raise ReplyUnreadable(f"Clarity answered 200 with an empty body; {_WHAT_NEXT}")
     # Raised outside the handlers: a JSONDecodeError in its context would hold the whole body.
     with suppress(orjson.JSONDecodeError):
         return orjson.loads(text)
     # orjson refuses NaN, lone surrogates and integers over 64 bits; the standard library does not.
     with suppress(ValueError, RecursionError):
         return json.loads(text)
-    raise ReplyUnreadable("Clarity's reply is not JSON, or was cut off; it was kept as it came.")
+    raise ReplyUnreadable(f"Clarity's reply is not JSON, or was cut off; {_WHAT_NEXT}")
 
 
 def _parse_block(item: Any) -> Block:
     if not isinstance(item, dict):
-        raise ReplyUnreadable("Clarity's reply has a block that is no object; it was kept.")
+        raise ReplyUnreadable(f"Clarity's reply has a block that is no object; {_WHAT_NEXT}")
     block = cast("dict[str, Any]", item)
     name, rows = block.get("metricName"), block.get("information")
     if not isinstance(name, str) or not isinstance(rows, list):
         raise ReplyUnreadable(
-            "Clarity's reply has a block without metricName and information; it was kept."
+            f"Clarity's reply has a block without metricName and information; {_WHAT_NEXT}"
         )
     if not {dict}.issuperset(map(type, cast("list[Any]", rows))):
-        raise ReplyUnreadable(f"Block {name!r} of Clarity's reply has rows that are no objects.")
+        raise ReplyUnreadable(
+            f"Block {name!r} of Clarity's reply has rows that are no objects; {_WHAT_NEXT}"
+        )
     canonical = canonical_block_name(name)
     return Block(
         name=canonical or name,

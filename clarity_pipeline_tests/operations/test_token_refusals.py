@@ -87,6 +87,14 @@ def test_an_acceptance_between_refusals_starts_the_count_anew(connected: Databas
     assert sweep(connected, after=2).switched_off == ()
 
 
+def test_a_token_that_was_accepted_since_its_refusal_is_not_switched_off(
+    connected: Database,
+) -> None:
+    call(connected, CallOutcome.AUTH_FAILED)
+    call(connected, CallOutcome.LANDED, at=SOON + timedelta(minutes=1))
+    assert sweep(connected).switched_off == ()
+
+
 def test_a_token_pasted_in_the_meantime_is_never_switched_off(
     connected: Database, vault: TokenVault
 ) -> None:

@@ -11,6 +11,7 @@ from datetime import timedelta
 
 import dagster as dg
 import pytest
+from dagster._core.events import EngineEventData
 from sqlalchemy import text
 
 from clarity_pipeline.domain.connections import DisabledBy
@@ -261,3 +262,52 @@ def test_a_job_whose_run_failed_before_it_could_settle_is_closed(agency: Agency)
     job = agency.latest_job("acme")
     assert (job.status, job.error_code, job.calls_used) == (JobStatus.FAILED, "interrupted", 0)
     assert connections.get_connection(agency.database, "acme").last_synced_at is None
+
+
+def start_jobs_of_a_dead_worker(agency: Agency, trigger: Trigger, run_id: str | None) -> None:
+    host = this_worker().split(":")[0]
+    sync_jobs.start_jobs(
+        agency.database,
+        business_ids=["acme"],
+        day=DAY,
+        trigger=trigger,
+        dagster_run_id=run_id,
+        worker=f"{host}:4194304999:",
+        now=agency.now,
+    )
+
+
+@pytest.mark.parametrize("has_workers_per_step", [False, True])
+def test_a_run_the_daemon_launched_is_known_by_the_worker_of_its_jobs_unless_steps_have_their_own(
+    agency: Agency,
+    has_workers_per_step: bool,
+) -> None:
+    agency.connect("acme")
+    with agency.instance() as instance:
+        run = instance.create_run_for_job(
+            agency.definitions().resolve_job_def("clarity_daily_sync"),
+            status=dg.DagsterRunStatus.STARTED,
+        )
+        if has_workers_per_step:
+            instance.report_dagster_event(
+                dg.DagsterEvent(
+                    event_type_value=dg.DagsterEventType.STEP_WORKER_STARTED.value,
+                    job_name=run.job_name,
+                    event_specific_data=EngineEventData(),
+                ),
+                run_id=run.run_id,
+            )
+    start_jobs_of_a_dead_worker(agency, Trigger.SCHEDULE, run.run_id)
+    ended = 0 if has_workers_per_step else 1
+    assert tick(agency, WATCHDOG)[0] == f"Failed {ended} dead runs, closed {ended} jobs."
+
+
+def test_a_replay_whose_process_died_is_to_be_replayed_again(agency: Agency) -> None:
+    agency.connect("acme")
+    agency.sync()
+    start_jobs_of_a_dead_worker(agency, Trigger.REPLAY, None)
+    assert tick(agency, WATCHDOG)[0] == "Failed 0 dead runs, closed 1 jobs."
+    job = agency.latest_job("acme")
+    assert (job.status, job.calls_used) == (JobStatus.FAILED, 0)
+    assert job.error_message is not None
+    assert "replay the day again" in job.error_message

@@ -7,6 +7,7 @@ from datetime import datetime, timedelta
 import pytest
 
 from clarity_pipeline.domain.connections import DisabledBy, parse_token
+from clarity_pipeline.domain.days import day_collected_at
 from clarity_pipeline.domain.errors import SyncDisabled
 from clarity_pipeline.domain.quota import CallOutcome, Purpose
 from clarity_pipeline.operations.collect_day import check_can_sync
@@ -14,6 +15,7 @@ from clarity_pipeline.operations.token_refusals import RefusalSweep, sweep_refus
 from clarity_pipeline.store import call_history, connections, quota_ledger
 from clarity_pipeline.store.connections import ConnectionRecord
 from clarity_pipeline.store.database import Database
+from clarity_pipeline.store.quota_ledger import Reservation
 from clarity_pipeline.store.vault import TokenVault
 from clarity_pipeline_tests.factories import DAY, NOW, connect_business, make_token
 
@@ -41,12 +43,14 @@ def call(
             database,
             project_id=record.project_id,
             business_id=business_id,
+            day=day_collected_at(at),
             purpose=Purpose.SCHEDULE,
             dimension_set="Device,URL",
             may_use_share=True,
             now=at,
             token_fingerprint=fingerprint,
         )
+        assert isinstance(reservation, Reservation)
         quota_ledger.settle(database, reservation, outcome=outcome, now=at)
 
 
@@ -157,12 +161,14 @@ def test_a_call_that_was_settled_after_midnight_is_found(connected: Database) ->
         connected,
         project_id=record.project_id,
         business_id="acme",
+        day=day_collected_at(before_midnight),
         purpose=Purpose.SCHEDULE,
         dimension_set="Device,URL",
         may_use_share=True,
         now=before_midnight,
         token_fingerprint=record.token_fingerprint,
     )
+    assert isinstance(reservation, Reservation)
     settled_at = before_midnight + timedelta(minutes=2)
     quota_ledger.settle(connected, reservation, outcome=CallOutcome.AUTH_FAILED, now=settled_at)
     assert call_history.businesses_refused_since(connected, settled_at) == ["acme"]

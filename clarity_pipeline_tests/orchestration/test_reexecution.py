@@ -126,8 +126,10 @@ def test_from_failure_after_every_business_failed_the_missing_calls_are_made(
 
 
 def test_from_failure_while_nothing_is_mended_one_call_is_made_and_the_run_fails_again(
-    agency: Agency,
+    agency: Agency, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    # With the usual 1 the business would be switched off by then, and nothing asked.
+    monkeypatch.setenv("CLARITY_AUTH_FAILURES_BEFORE_DISABLE", "3")
     project = agency.connect("acme")
     agency.emulator.control.revoke_token(project.project_id)
     failed = run(agency)

@@ -15,6 +15,7 @@ from dagster._core.events import EngineEventData
 from sqlalchemy import text
 
 from clarity_pipeline.domain.connections import DisabledBy
+from clarity_pipeline.domain.days import day_collected_at
 from clarity_pipeline.domain.errors import StoreError
 from clarity_pipeline.domain.quota import CallOutcome
 from clarity_pipeline.domain.sync_jobs import JobStatus, Trigger
@@ -22,6 +23,7 @@ from clarity_pipeline.export_api.emulator import Fault
 from clarity_pipeline.operations.collect_day import plan_day
 from clarity_pipeline.operations.workers import this_worker
 from clarity_pipeline.store import connections, quota_ledger, sync_jobs
+from clarity_pipeline.store.quota_ledger import Reservation
 from clarity_pipeline_tests.agency import DAY, ON_TIME, Agency
 
 AUTH_FAILURES = "clarity_auth_failure_sensor"
@@ -106,12 +108,14 @@ def test_a_refusal_that_a_dying_process_left_is_acted_on_once(agency: Agency) ->
         agency.database,
         project_id=project.project_id,
         business_id="acme",
+        day=day_collected_at(agency.now),
         purpose=quota_ledger.Purpose.SCHEDULE,
         dimension_set="Device,URL",
         may_use_share=True,
         now=agency.now,
         token_fingerprint=connections.get_connection(agency.database, "acme").token_fingerprint,
     )
+    assert isinstance(reservation, Reservation)
     quota_ledger.settle(
         agency.database, reservation, outcome=CallOutcome.AUTH_FAILED, now=agency.now
     )

@@ -8,26 +8,21 @@ nobody disturbed leaves.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
-from datetime import timedelta
+from collections.abc import Callable
 
 import pytest
 
-from clarity_pipeline.domain.sync_jobs import JobStatus
 from clarity_pipeline.export_api.emulator import Fault
-from clarity_pipeline.store import exports, sync_jobs
+from clarity_pipeline.store import exports
 from clarity_pipeline_tests.agency import DAY, Agency
 from clarity_pipeline_tests.faults.interruptions import MOMENTS, Moment, rows_being_written
-from clarity_pipeline_tests.faults.invariants import (
-    Rows,
-    check_nothing_is_lost_or_counted_short,
-    check_nothing_was_asked_twice,
-    content,
+from clarity_pipeline_tests.faults.invariants import check_nothing_is_lost_or_counted_short
+from clarity_pipeline_tests.faults.next_run import (
+    UNTIL_THE_NEXT_RUN,
+    Undisturbed,
+    check_the_next_run_completes_the_day,
 )
-from clarity_pipeline_tests.faults.worker import error_of, start_worker, sync, was_killed
-
-UNTIL_THE_NEXT_RUN = timedelta(minutes=10)
-"""By then a slot that was in flight at the kill has been given up."""
+from clarity_pipeline_tests.faults.worker import start_worker, was_killed
 
 WITH_A_TRANSACTION_OPEN = (
     "while a reply is landed",
@@ -39,32 +34,11 @@ WITH_A_TRANSACTION_OPEN = (
 
 IN_THE_UPSERT = "in the middle of the upsert"
 
-Undisturbed = Mapping[str, Mapping[str, Rows]]
-
 
 def moment_of(name: str, agency: Agency) -> Moment:
     if name == IN_THE_UPSERT:
         return rows_being_written(agency.database.dialect_name)
     return MOMENTS[name]
-
-
-def check_the_next_run_completes_the_day(
-    agency: Agency, undisturbed: Undisturbed, *, lost_calls: int, keeps_records: bool = False
-) -> None:
-    # Clarity's clock stands still meanwhile: its window rolls, and other replies would come.
-    agency.now += UNTIL_THE_NEXT_RUN
-    if keeps_records:
-        run = agency.sync()
-        assert run.succeeded, run.error
-    else:
-        result = sync(agency)
-        assert result.success, error_of(result)
-
-    assert content(agency.database) == undisturbed[agency.database.dialect_name]
-    check_nothing_is_lost_or_counted_short(agency)
-    check_nothing_was_asked_twice(agency, lost=lost_calls)
-    latest = sync_jobs.latest_jobs(agency.database, business_ids=agency.projects)
-    assert {job.status for job in latest.values()} == {JobStatus.SUCCEEDED}
 
 
 @pytest.mark.parametrize(

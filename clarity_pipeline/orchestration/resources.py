@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 import dagster as dg
 from pydantic import Field, PrivateAttr
 
+from clarity_pipeline.domain.quota import CALL_TIMEOUT_SECONDS
 from clarity_pipeline.export_api.client import ExportApiClient, Timeouts
 from clarity_pipeline.operations.call_runner import CallRunner
 from clarity_pipeline.operations.guarded_call import GuardedCaller
@@ -80,8 +81,10 @@ class ExportApiResource(dg.ConfigurableResource[None]):
         description="A call that brings nothing for so long is given up.",
     )
     call_timeout_seconds: float = Field(
-        default=Timeouts().total_seconds,
+        default=CALL_TIMEOUT_SECONDS,
         gt=0,
+        # After this time and a margin others take the slot of a call for that of a dead process.
+        le=CALL_TIMEOUT_SECONDS,
         description="A call whose reply is not complete by then is given up.",
     )
 

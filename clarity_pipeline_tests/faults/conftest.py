@@ -7,11 +7,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import dagster as dg
 import pytest
 
 from clarity_pipeline.export_api.emulator import EmulatorServer
-from clarity_pipeline.orchestration.launch import prepare_dagster_home
+from clarity_pipeline.orchestration.launch import open_instance
+from clarity_pipeline.settings import Settings
 from clarity_pipeline_tests.agency import Agency, agency, emulator_server, open_agency
 from clarity_pipeline_tests.faults.invariants import Rows, content
 
@@ -24,11 +24,13 @@ __all__ = ["agency", "emulator_server"]
 @pytest.fixture(scope="session")
 def used_dagster_home(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A Dagster home whose tables are there; making them takes longer than a small sync."""
-    home = prepare_dagster_home(tmp_path_factory.mktemp("dagster"))
-    with dg.DagsterInstance.from_config(str(home)) as instance:
-        instance.get_runs(limit=1)
-        instance.get_asset_keys()
-    return home
+    with pytest.MonkeyPatch.context() as environment:
+        environment.delenv("DAGSTER_HOME", raising=False)
+        settings = Settings(home=tmp_path_factory.mktemp("used"))
+        with open_instance(settings) as instance:
+            instance.get_runs(limit=1)
+            instance.get_asset_keys()
+        return settings.dagster_home
 
 
 @pytest.fixture

@@ -20,7 +20,6 @@ from clarity_pipeline.store.schema import (
     daily_metrics,
     daily_slices,
     raw_exports,
-    sync_jobs,
     url_aggregates,
 )
 from clarity_pipeline_tests.agency import Agency
@@ -130,10 +129,3 @@ def check_nothing_was_asked_twice(agency: Agency, *, lost: int) -> None:
     assert len(landed) == len(set(landed)) == 4 * len(agency.projects)
     assert {reply.verdict for reply in landed} == {Verdict.ACCEPTED.value}
     assert len(agency.calls()) <= len(landed) + lost
-
-
-def running_jobs(agency: Agency) -> int:
-    with agency.database.reading() as connection:
-        return connection.execute(
-            select(func.count()).select_from(sync_jobs).where(sync_jobs.c.status == "running")
-        ).scalar_one()

@@ -19,29 +19,27 @@ COMBOS: Final = 4
 class Misbehaviour:
     """A fault of every call of a project, and the sync job that it must lead to.
 
-    `says` is a piece of the job's message. A transient failure is tried once more, everything
-    else never; how many calls were under way before the first refusal came is chance.
+    `says` is a piece of the job's message, `calls` what it may cost: one where the answer holds
+    for the whole project, one per combo where it holds for the combo, two where it may pass.
     """
 
     fault: Fault
     status: JobStatus
     error_code: str
     says: str
-    fewest_calls: int
-    most_calls: int
+    calls: int
 
 
 def _refused(fault: Fault, status: JobStatus, error_code: str, says: str) -> Misbehaviour:
-    """An answer that holds for all calls of a project: what has not been sent is not sent."""
-    return Misbehaviour(fault, status, error_code, says, 1, COMBOS)
+    return Misbehaviour(fault, status, error_code, says, 1)
 
 
 def _permanent(fault: Fault, error_code: str, says: str) -> Misbehaviour:
-    return Misbehaviour(fault, JobStatus.FAILED, error_code, says, COMBOS, COMBOS)
+    return Misbehaviour(fault, JobStatus.FAILED, error_code, says, COMBOS)
 
 
 def _transient(fault: Fault, error_code: str, says: str) -> Misbehaviour:
-    return Misbehaviour(fault, JobStatus.FAILED, error_code, says, 2 * COMBOS, 2 * COMBOS)
+    return Misbehaviour(fault, JobStatus.FAILED, error_code, says, 2 * COMBOS)
 
 
 _HTML: Final = {"Content-Type": "text/html"}
@@ -109,8 +107,8 @@ def complaints(
             found.append(f"{name}: {job.status}, {job.error_code}: {job.error_message}")
         elif expected.says not in (job.error_message or ""):
             found.append(f"{name} says {job.error_message}")
-        if not expected.fewest_calls <= count <= expected.most_calls:
+        if count != expected.calls:
             found.append(f"{name}: {count} calls")
-        if job.calls_used < count:
+        if job.calls_used != count:
             found.append(f"{name}: {count} calls, and the job has counted {job.calls_used}")
     return found

@@ -37,5 +37,6 @@ def check_the_next_run_completes_the_day(
     assert content(agency.database) == undisturbed[agency.database.dialect_name]
     check_nothing_is_lost_or_counted_short(agency)
     check_nothing_was_asked_twice(agency, lost=lost_calls)
+    assert not sync_jobs.running_jobs(agency.database), "jobs that nobody works on any more"
     latest = sync_jobs.latest_jobs(agency.database, business_ids=agency.projects)
     assert {job.status for job in latest.values()} == {JobStatus.SUCCEEDED}

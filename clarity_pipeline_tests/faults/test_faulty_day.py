@@ -24,7 +24,7 @@ HAPPENING = sorted(MISBEHAVIOURS.keys() - TAKES_A_WHILE)
 @pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
 def test_who_misbehaves_is_told_so_and_everybody_else_gets_the_day(agency: Agency) -> None:
     for number in range(HEALTHY):
-        agency.connect(f"healthy-{number}", seed=1, sessions_per_day=5, pages=2)
+        agency.connect(f"all-is-well-{number:02d}", seed=1, sessions_per_day=5, pages=2)
     for name in HAPPENING:
         project = agency.connect(name, seed=1, sessions_per_day=5, pages=2)
         agency.emulator.control.add_fault(fault_of(name, project_id=project.project_id))

@@ -7,7 +7,7 @@ import tempfile
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, cast
 
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
@@ -47,7 +47,7 @@ FAILURES: Final = sorted(
     set(CallOutcome) - {CallOutcome.LANDED, CallOutcome.ABANDONED, CallOutcome.RATE_LIMITED}
 )
 
-NOTHING: Final[Any] = multiple()
+NOTHING: Final = cast("Any", multiple())
 """What a rule adds to its bundle that adds nothing to it."""
 
 BUSINESSES = st.sampled_from(sorted(PROJECT_OF))
@@ -149,9 +149,20 @@ class LedgerMachine(RuleBasedStateMachine):
         purpose=st.sampled_from(Purpose),
         first=st.booleans(),
     )
-    def reserve(
+    def reserve_for_somebody(
         self, business_id: str, combo: DimensionCombo, purpose: Purpose, first: bool
     ) -> Any:
+        return self.reserve(business_id, combo, purpose, first=first)
+
+    def reserve_for_somebody(
+        self, business_id: str, combo: DimensionCombo, purpose: Purpose, first: bool
+    ) -> Any:
+        return self.reserve(business_id, combo, purpose, first=first)
+
+    def reserve(
+        self, business_id: str, combo: DimensionCombo, purpose: Purpose, *, first: bool
+    ) -> Any:
+        """What the ledger gave, if it did what the model says; nothing where it gave no slot."""
         may_use_share = first and purpose is Purpose.SCHEDULE
         expected = self.expected(business_id, combo, purpose, may_use_share=may_use_share)
         try:
@@ -178,6 +189,14 @@ class LedgerMachine(RuleBasedStateMachine):
         slot = Slot(business_id, combo, self.now)
         self.today(PROJECT_OF[business_id]).append(slot)
         return got, slot
+
+    @rule(business_id=BUSINESSES, combo=COMBOS, times=st.integers(1, 4))
+    def test_in_vain(self, business_id: str, combo: DimensionCombo, times: int) -> None:
+        """So that the last slots, where it matters who may have them, are soon reached."""
+        for _ in range(times):
+            taken = self.reserve(business_id, combo, Purpose.TEST, first=True)
+            if taken is not NOTHING:
+                self._settle(*taken, CallOutcome.SERVICE_UNAVAILABLE)
 
     @rule(taken=consumes(pending), outcome=st.sampled_from(FAILURES))
     def fail(self, taken: tuple[Reservation, Slot], outcome: CallOutcome) -> None:
@@ -298,7 +317,7 @@ def test_the_ledger_does_what_its_model_does(migrated_sqlite: Path) -> None:
     run_state_machine_as_test(
         OnAFileOfItsOwn,
         settings=settings(
-            max_examples=15,
+            max_examples=20,
             stateful_step_count=40,
             deadline=None,
             suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],

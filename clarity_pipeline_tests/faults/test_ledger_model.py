@@ -154,11 +154,6 @@ class LedgerMachine(RuleBasedStateMachine):
     ) -> Any:
         return self.reserve(business_id, combo, purpose, first=first)
 
-    def reserve_for_somebody(
-        self, business_id: str, combo: DimensionCombo, purpose: Purpose, first: bool
-    ) -> Any:
-        return self.reserve(business_id, combo, purpose, first=first)
-
     def reserve(
         self, business_id: str, combo: DimensionCombo, purpose: Purpose, *, first: bool
     ) -> Any:
@@ -196,7 +191,7 @@ class LedgerMachine(RuleBasedStateMachine):
         for _ in range(times):
             taken = self.reserve(business_id, combo, Purpose.TEST, first=True)
             if taken is not NOTHING:
-                self._settle(*taken, CallOutcome.SERVICE_UNAVAILABLE)
+                self._settle(taken[0], taken[1], CallOutcome.SERVICE_UNAVAILABLE)
 
     @rule(taken=consumes(pending), outcome=st.sampled_from(FAILURES))
     def fail(self, taken: tuple[Reservation, Slot], outcome: CallOutcome) -> None:

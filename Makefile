@@ -6,7 +6,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: demo dev test lint types check benchmark lock clean
+.PHONY: demo dev test lint types check benchmark faulty-day soak lock clean
 
 demo: $(READY)
 	@$(BIN)/clarity demo
@@ -28,6 +28,12 @@ check: lint types test
 
 benchmark: $(READY)
 	@$(BIN)/python benchmarks/daily_sync.py
+
+faulty-day: $(READY)
+	@$(BIN)/python -m benchmarks.faulty_day
+
+soak: $(READY)
+	@$(BIN)/python -m benchmarks.soak
 
 $(READY): requirements.lock pyproject.toml
 	@echo "Preparing $(VENV) with $(PYTHON) (about a minute, once) ..."

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Collection, Generator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
@@ -121,6 +122,29 @@ def emulator_server() -> Generator[EmulatorServer]:
         yield server
 
 
+@contextmanager
+def open_agency(
+    *, database_url: str, emulator: EmulatorServer, home: Path, environment: pytest.MonkeyPatch
+) -> Generator[Agency]:
+    """An agency without businesses, at 00:15 UTC of the day after DAY.
+
+    `environment` is given its settings, which the child processes of a test read too.
+    """
+    for name in [name for name in os.environ if name.startswith(("CLARITY_", "DAGSTER_"))]:
+        environment.delenv(name)
+    environment.setenv("CLARITY_HOME", str(home))
+    environment.setenv("CLARITY_DATABASE_URL", database_url)
+    environment.setenv("CLARITY_API_URL", emulator.base_url)
+    emulator.control.reset()
+    settings = load_settings()
+    create_key_file(settings.secret_key_file)
+    prepare_dagster_home(settings)
+    with Database.open(settings.database_url_or_default) as database:
+        built = Agency(database, open_vault(settings), emulator, settings)
+        built.move_to(ON_TIME)
+        yield built
+
+
 @pytest.fixture
 def agency(
     database_url: str,
@@ -129,19 +153,13 @@ def agency(
     monkeypatch: pytest.MonkeyPatch,
 ) -> Generator[Agency]:
     """An agency without businesses, at 00:15 UTC of the day after DAY, on either database."""
-    for name in [name for name in os.environ if name.startswith(("CLARITY_", "DAGSTER_"))]:
-        monkeypatch.delenv(name)
-    monkeypatch.setenv("CLARITY_HOME", str(tmp_path / "home"))
-    monkeypatch.setenv("CLARITY_DATABASE_URL", database_url)
-    monkeypatch.setenv("CLARITY_API_URL", emulator_server.base_url)
-    emulator_server.control.reset()
-    settings = load_settings()
-    create_key_file(settings.secret_key_file)
-    prepare_dagster_home(settings)
-    with Database.open(settings.database_url_or_default) as database:
-        built = Agency(database, open_vault(settings), emulator_server, settings)
-        built.move_to(ON_TIME)
-        yield built
+    with open_agency(
+        database_url=database_url,
+        emulator=emulator_server,
+        home=tmp_path / "home",
+        environment=monkeypatch,
+    ) as opened:
+        yield opened
 
 
 def days_later(count: int) -> datetime:

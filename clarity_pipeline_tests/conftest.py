@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import itertools
 import shutil
+import signal
 import tempfile
 import warnings
 from collections.abc import Generator, Iterator
@@ -64,6 +65,13 @@ class PostgresServer:
 
     def drop(self, name: str) -> None:
         self.execute(SQL("DROP DATABASE IF EXISTS {} WITH (FORCE)").format(Identifier(name)))
+
+    def restart_abruptly(self) -> None:
+        """End every connection where it is, as a crash does, and come back."""
+        postmaster = self._server.get_postmaster_info().process
+        postmaster.send_signal(signal.SIGQUIT)
+        postmaster.wait(60)
+        self._server.ensure_postgres_running()
 
     def stop(self) -> None:
         self._server.cleanup()

@@ -9,7 +9,8 @@ from datetime import UTC, datetime
 import dagster as dg
 from pydantic import Field, PrivateAttr
 
-from clarity_pipeline.export_api.client import ExportApiClient
+from clarity_pipeline.domain.quota import CALL_TIMEOUT_SECONDS
+from clarity_pipeline.export_api.client import ExportApiClient, Timeouts
 from clarity_pipeline.operations.call_runner import CallRunner
 from clarity_pipeline.operations.guarded_call import GuardedCaller
 from clarity_pipeline.settings import Settings, load_settings
@@ -74,6 +75,18 @@ class ExportApiResource(dg.ConfigurableResource[None]):
     retry_after_seconds: float = Field(
         default=15.0, ge=0, description="Pause before the one more try of a transient failure."
     )
+    silence_timeout_seconds: float = Field(
+        default=Timeouts().read_seconds,
+        gt=0,
+        description="A call that brings nothing for so long is given up.",
+    )
+    call_timeout_seconds: float = Field(
+        default=CALL_TIMEOUT_SECONDS,
+        gt=0,
+        # After this time and a margin others take the slot of a call for that of a dead process.
+        le=CALL_TIMEOUT_SECONDS,
+        description="A call whose reply is not complete by then is given up.",
+    )
 
     _runner: CallRunner | None = PrivateAttr(default=None)
 
@@ -86,7 +99,12 @@ class ExportApiResource(dg.ConfigurableResource[None]):
                     database=store.database,
                     vault=store.vault,
                     client=ExportApiClient(
-                        base_url=settings.api_url, max_connections=self.most_calls_at_once
+                        base_url=settings.api_url,
+                        max_connections=self.most_calls_at_once,
+                        timeouts=Timeouts(
+                            read_seconds=self.silence_timeout_seconds,
+                            total_seconds=self.call_timeout_seconds,
+                        ),
                     ),
                     clock=clock.now,
                     overview_default=settings.overview,

@@ -23,7 +23,7 @@ WORKER_TAG: Final = "clarity/worker"
 """The run tag that names the process a run is executed in."""
 
 LONGEST_RUN: Final = timedelta(hours=2, minutes=15)
-"""Dagster ends a run after two hours (`max_runtime_seconds` in dagster.yaml); some time for it."""
+"""Dagster ends a daily sync after two hours (a tag of its job); some time for it."""
 
 INTERRUPTED: Final = "interrupted"
 """The `error_code` of a job that was closed by somebody else than the process that worked on it."""

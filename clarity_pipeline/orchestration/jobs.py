@@ -8,8 +8,13 @@ clarity_daily_sync = dg.define_asset_job(
     name="clarity_daily_sync",
     selection=dg.AssetSelection.groups("clarity"),
     description="Fetch a day for every enabled business, normalise it and roll it up.",
-    # A run retry would repeat calls without asking the ledger why the first try failed.
-    tags={"dagster/max_retries": "0", "dagster/retry_on_asset_or_op_failure": "false"},
+    tags={
+        # A run retry would repeat calls without asking the ledger why the first try failed.
+        "dagster/max_retries": "0",
+        "dagster/retry_on_asset_or_op_failure": "false",
+        # In seconds. A day is in long before; a backfill of years may take the instance's limit.
+        "dagster/max_runtime": "7200",
+    },
 )
 
 clarity_history_check = dg.define_asset_job(

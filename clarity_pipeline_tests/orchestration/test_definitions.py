@@ -166,6 +166,7 @@ def test_nothing_that_spends_quota_is_automated_or_retried() -> None:
     }
     job = build_defs().resolve_job_def("clarity_daily_sync")
     assert job.tags["dagster/max_retries"] == "0"
+    assert job.tags["dagster/max_runtime"] == "7200"
     for node in job.all_node_defs:
         if isinstance(node, dg.OpDefinition):
             assert node.retry_policy is None

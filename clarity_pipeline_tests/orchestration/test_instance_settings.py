@@ -105,7 +105,6 @@ def test_dagster_understands_every_setting(settings: Settings) -> None:
         assert not instance.run_retries_enabled
         assert instance.run_monitoring_enabled
         assert instance.run_monitoring_max_resume_run_attempts == 0
-        assert instance.freshness_enabled
         queue = instance.get_concurrency_config().run_queue_config
         pools = instance.get_concurrency_config().pool_config
         assert queue is not None

@@ -11,6 +11,7 @@ from http import HTTPStatus
 from clarity_pipeline.demo.clients import CLIENTS, Client, Fate
 from clarity_pipeline.demo.history import Timeline
 from clarity_pipeline.domain.aggregates import BehavioralAggregates
+from clarity_pipeline.domain.connections import ConnectionState
 from clarity_pipeline.domain.dimensions import DEFAULT_COMBOS
 from clarity_pipeline.domain.quota import DAILY_CALL_LIMIT, utc_day_of
 from clarity_pipeline.domain.sync_jobs import JobStatus
@@ -120,7 +121,13 @@ def _promises(
                 outcome.job.status is JobStatus.AUTH_FAILED
                 and answers[HTTPStatus.UNAUTHORIZED] > 0,
             )
-            yield _promised_days(outcome, days - 1)
+            yield Promise(
+                f"{name}: switched off until it has a new token, and rules see no values for it",
+                outcome.status.state is ConnectionState.DISABLED_AUTH
+                and values.clarity_sessions is None,
+            )
+            yield _promised_days(outcome, 0)
+            return
         case Fate.QUOTA_SPENT:
             yield Promise(
                 f"{name}: rate limited, and Clarity said 429",

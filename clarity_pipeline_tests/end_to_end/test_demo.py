@@ -139,7 +139,7 @@ def test_the_demo_shows_each_client_and_its_fate(played: Played) -> None:
     for client in CLIENTS:
         [line] = [line for line in played.out.splitlines() if line.startswith(f"  {client.name}  ")]
         shown = {
-            Fate.TOKEN_EXPIRED: "failing",
+            Fate.TOKEN_EXPIRED: "disabled auth",
             Fate.QUOTA_SPENT: "rate limited today",
         }.get(client.fate, "connected")
         assert shown in line

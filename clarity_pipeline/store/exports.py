@@ -142,7 +142,7 @@ def read_export(database: Database, export_id: int) -> LandedExport:
         row = connection.execute(select(raw_exports).where(raw_exports.c.id == export_id)).first()
     if row is None:
         raise ExportCorrupt(f"There is no landed export {export_id} in the database.")
-    if not row.body_zstd:
+    if not row.stored_bytes:
         raise ExportRemoved(
             f"The body of landed export {row.id} of business {row.business_id!r} for {row.date} "
             f"({row.dimension_set or 'overview'}) was removed by retention, so it cannot be "

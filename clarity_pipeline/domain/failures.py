@@ -122,8 +122,8 @@ def _transient(
 CONSEQUENCES: Final[Mapping[type[ClarityError], Consequence]] = {
     AuthenticationFailed: Consequence(
         says="401, 403",
-        happens="`auth_failed`; the token is not sent a second time in this run",
-        tried_again="when you say so, or tomorrow",
+        happens="`auth_failed`; the token is not sent again, and its business is switched off",
+        tried_again="when you connect with a new token",
         status=ComboStatus.AUTH_FAILED,
         ledger=CallOutcome.AUTH_FAILED,
         token_still_on_trial=True,

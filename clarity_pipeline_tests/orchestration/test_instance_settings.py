@@ -136,7 +136,7 @@ def test_a_day_is_synced_with_everything_in_one_postgresql_database(
             assert run_of_day is not None
             # The queue goes by this to let one run at a time spend quota.
             assert run_of_day.run_op_concurrency is not None
-            assert CLARITY_API_POOL in run_of_day.run_op_concurrency.all_pools
+            assert CLARITY_API_POOL in (run_of_day.run_op_concurrency.all_pools or ())
             key = dg.AssetKey("clarity_daily_metrics")
             assert instance.get_materialized_partitions(key) == {DAY.isoformat()}
             removal = remove_runs(

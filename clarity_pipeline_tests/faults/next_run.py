@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from datetime import timedelta
 
+import dagster as dg
+
 from clarity_pipeline.domain.sync_jobs import JobStatus
 from clarity_pipeline.store import sync_jobs
 from clarity_pipeline_tests.agency import Agency
@@ -23,15 +25,21 @@ Undisturbed = Mapping[str, Mapping[str, Rows]]
 
 
 def check_the_next_run_completes_the_day(
-    agency: Agency, undisturbed: Undisturbed, *, lost_calls: int, keeps_records: bool = False
+    agency: Agency,
+    undisturbed: Undisturbed,
+    *,
+    lost_calls: int,
+    keeps_records: bool = False,
+    instance: dg.DagsterInstance | None = None,
 ) -> None:
+    """On the agency's own Dagster instance if that kept records, else on one in memory."""
     # Clarity's clock stands still meanwhile: its window rolls, and other replies would come.
     agency.now += UNTIL_THE_NEXT_RUN
     if keeps_records:
         run = agency.sync()
         assert run.succeeded, run.error
     else:
-        result = sync(agency)
+        result = sync(agency, instance)
         assert result.success, error_of(result)
 
     assert content(agency.database) == undisturbed[agency.database.dialect_name]

@@ -37,7 +37,7 @@ from clarity_pipeline_tests.faults.next_run import (
     Undisturbed,
     check_the_next_run_completes_the_day,
 )
-from clarity_pipeline_tests.faults.worker import error_of, sync
+from clarity_pipeline_tests.faults.worker import error_of, instance_in_memory, sync
 
 WHILE_A_SLOT_IS_RESERVED = after(f"{STORE}.quota_ledger:check_businesses_exist", arrival=3)
 WHILE_A_REPLY_IS_LANDED = MOMENTS["while a reply is landed"]
@@ -89,14 +89,16 @@ def check_that_the_sync_survives(
     sentence: str,
     mend: Callable[[], object] = lambda: None,
 ) -> None:
-    with interrupted(moment, fault) as came:
-        result = sync(agency)
-    mend()
+    # One instance: the process lives on, so it is the run that says that its jobs are dead.
+    with instance_in_memory() as instance:
+        with interrupted(moment, fault) as came:
+            result = sync(agency, instance)
+        mend()
 
-    assert came, "the moment never came"
-    check_nothing_is_lost_or_counted_short(agency)
-    check_who_is_blamed(agency, result, sentence)
-    check_the_next_run_completes_the_day(agency, undisturbed, lost_calls=8)
+        assert came, "the moment never came"
+        check_nothing_is_lost_or_counted_short(agency)
+        check_who_is_blamed(agency, result, sentence)
+        check_the_next_run_completes_the_day(agency, undisturbed, lost_calls=8, instance=instance)
 
 
 @POSTGRESQL

@@ -96,21 +96,38 @@ def run_errand(errand: Errand) -> None:
             run_off_the_record(definitions, day=errand.day)
 
 
-def sync(agency: Agency) -> dg.ExecuteInProcessResult:
-    """The daily job of an agency's yesterday in this process, as the schedule asks for it."""
-    return run_off_the_record(agency.definitions(), day=day_collected_at(agency.now))
+def sync(agency: Agency, instance: dg.DagsterInstance | None = None) -> dg.ExecuteInProcessResult:
+    """The daily job of an agency's yesterday in this process, as the schedule asks for it.
+
+    On `instance`, or one of its own that is forgotten afterwards.
+    """
+    definitions, day = agency.definitions(), day_collected_at(agency.now)
+    if instance is None:
+        return run_off_the_record(definitions, day=day)
+    return _run(definitions, instance, day=day)
 
 
 def run_off_the_record(definitions: dg.Definitions, *, day: date) -> dg.ExecuteInProcessResult:
     """`run_daily_sync` on an instance in memory; a step's error is in the result."""
-    with dg.DagsterInstance.ephemeral() as instance:  # pyright: ignore[reportUnknownMemberType]
-        return definitions.resolve_job_def("clarity_daily_sync").execute_in_process(
-            instance=instance,
-            partition_key=day.isoformat(),
-            run_config={"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}},
-            tags={TRIGGER_TAG: Trigger.SCHEDULE.value},
-            raise_on_error=False,
-        )
+    with instance_in_memory() as instance:
+        return _run(definitions, instance, day=day)
+
+
+def instance_in_memory() -> dg.DagsterInstance:
+    """A Dagster instance that remembers its runs until it is closed."""
+    return dg.DagsterInstance.ephemeral()  # pyright: ignore[reportUnknownMemberType]
+
+
+def _run(
+    definitions: dg.Definitions, instance: dg.DagsterInstance, *, day: date
+) -> dg.ExecuteInProcessResult:
+    return definitions.resolve_job_def("clarity_daily_sync").execute_in_process(
+        instance=instance,
+        partition_key=day.isoformat(),
+        run_config={"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}},
+        tags={TRIGGER_TAG: Trigger.SCHEDULE.value},
+        raise_on_error=False,
+    )
 
 
 def error_of(result: dg.ExecuteInProcessResult) -> str:

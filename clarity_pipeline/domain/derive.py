@@ -68,9 +68,10 @@ def derive_slice(
 
     A tuple that only the minuend has is taken as it is, averages and users too. One that was there
     before and did not come again is left out. Values below zero, which only late data can cause,
-    are NULL and counted. Of a truncated pair those tuples are kept of which both replies are known
-    to list everything; a tuple that a truncated reply lacks is unknown, not zero. The window runs
-    from the start of the minuend's to the start of the subtrahend's.
+    are NULL and counted. Of a truncated pair those tuples are kept of which both replies list the
+    same addresses; a tuple that a truncated reply lacks is unknown, not zero. What is kept may be
+    too low then, as in any truncated slice, and is never too high. The window runs from the start
+    of the minuend's to the start of the subtrahend's.
     """
     keys = np.union1d(_hashes(minuend), _hashes(subtrahend))
     more, less = _Side.of(minuend, keys), _Side.of(subtrahend, keys)
@@ -302,7 +303,7 @@ def _came_no_more(less: _Side, differences: _Differences, dimension_set: str) ->
 
 
 def _is_known(more: _Side, less: _Side) -> _Bools:
-    """Tuples of which both replies list all that they would list if none had been cut.
+    """Tuples of which neither reply lists anything that the other one may have cut.
 
     Several raw tuples may have become one row, and any of them may have been cut, in any block.
     """

@@ -9,16 +9,24 @@ longer one of its own day and as the shorter one of the day before.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from datetime import date, datetime, timedelta
 from typing import Final, Generic, Protocol, TypeVar
 
-from clarity_pipeline.domain.collection import JudgedReply, PlannedCall, exports_of_record
+from clarity_pipeline.domain.collection import (
+    BusinessPlan,
+    ComboOutcome,
+    JudgedReply,
+    PlannedCall,
+    exports_of_record,
+)
 from clarity_pipeline.domain.days import window_shift_hours
 from clarity_pipeline.domain.dimensions import COMBO_BY_DIMENSION_SET, DimensionCombo
+from clarity_pipeline.domain.errors import NoLongerCollectable, QuotaRefused
 from clarity_pipeline.domain.exports import MAX_DAYS, Verdict
-from clarity_pipeline.domain.quota import Purpose, utc_day_of
+from clarity_pipeline.domain.failures import ComboStatus
+from clarity_pipeline.domain.quota import Purpose, resets_at, utc_day_of
 
 PAIR_WITHIN: Final = timedelta(minutes=10)
 """How far apart the two requests of a pair may be. The sessions of the minutes between them are in
@@ -37,6 +45,8 @@ class ReplyOfDay(JudgedReply, Protocol):
     def day(self) -> date: ...
     @property
     def truncated(self) -> bool | None: ...
+    @property
+    def detail(self) -> str | None: ...
 
 
 Reply = TypeVar("Reply", bound=ReplyOfDay)
@@ -86,6 +96,26 @@ class RecoveryPlan:
 
     recovered: tuple[RecoveredCombo, ...]
     unaffordable: tuple[MissedCombo, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Standing(Generic[Reply]):
+    """How the combos of a day that was missed stand: recovered already, refused, or missed.
+
+    What Clarity has refused for the day, or today for half of its pair, is not asked for again.
+    """
+
+    derivable: frozenset[tuple[str, str]]
+    refused: Mapping[tuple[str, str], Reply]
+    missed: tuple[MissedCombo, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class DayRecovery:
+    """What becomes of the gaps of one day, by (business, dimension set): calls, or an outcome."""
+
+    calls: Mapping[tuple[str, str], tuple[PlannedCall, ...]]
+    settled: Mapping[tuple[str, str], ComboOutcome]
 
 
 def recoverable_days(now: datetime) -> list[date]:
@@ -166,6 +196,116 @@ def plan_recovery(
     return RecoveryPlan(tuple(recovered), tuple(unaffordable))
 
 
+def standing_of(
+    day: date, *, wanted: Iterable[MissedCombo], replies: Iterable[Reply], now: datetime
+) -> Standing[Reply]:
+    """Which of the combos that a day should have are missed, and what has become of the others.
+
+    `replies` are those stored under the day and under the day after it. A combo of which a reply
+    over 24 hours was accepted is in none of the three.
+    """
+    replies = list(replies)
+    record = exports_of_record(reply for reply in replies if reply.day == day)
+    derivable = frozenset(derivable_pairs(day, replies))
+    refused: dict[tuple[str, str], Reply] = {}
+    for reply in replies:
+        is_of_use = reply.day == day or utc_day_of(reply.requested_at) == utc_day_of(now)
+        if reply.verdict not in {None, Verdict.ACCEPTED} and is_of_use:
+            refused.setdefault((reply.business_id, reply.dimension_set), reply)
+    missed: list[MissedCombo] = []
+    for combo in wanted:
+        key = (combo.business_id, combo.combo.dimension_set)
+        if not (key in record or key in derivable or key in refused):
+            missed.append(combo)
+    return Standing(derivable, refused, tuple(missed))
+
+
+def recovery_of(
+    day: date, *, standing: Standing[Reply], plan: RecoveryPlan, now: datetime
+) -> DayRecovery:
+    """What a plan and what stands already mean for the gaps of one day."""
+    settled: dict[tuple[str, str], ComboOutcome] = {
+        key: ComboOutcome(*key, ComboStatus.RECOVERED) for key in standing.derivable
+    }
+    for key, reply in standing.refused.items():
+        settled.setdefault(
+            key,
+            ComboOutcome(
+                *key, ComboStatus.REFUSED, error_code=str(reply.verdict), message=reply.detail
+            ),
+        )
+    for combo in plan.unaffordable:
+        if combo.day == day:
+            key = (combo.business_id, combo.combo.dimension_set)
+            settled[key] = _too_dear(combo, now=now)
+    calls = {
+        (combo.missed.business_id, combo.missed.combo.dimension_set): combo.calls
+        for combo in plan.recovered
+        if combo.missed.day == day
+    }
+    return DayRecovery(calls=calls, settled=settled)
+
+
+def recover_gaps(plan: BusinessPlan, recovery: DayRecovery) -> BusinessPlan:
+    """A business-day in which what can be recovered, or has been, is a gap no more."""
+    to_fetch, settled = list(plan.to_fetch), list[ComboOutcome]()
+    for outcome in plan.settled:
+        key = (outcome.business_id, outcome.dimension_set)
+        if outcome.status is not ComboStatus.GAP:
+            settled.append(outcome)
+        elif key in recovery.calls:
+            to_fetch.extend(recovery.calls[key])
+        else:
+            settled.append(recovery.settled.get(key, outcome))
+    return BusinessPlan(plan.business_id, tuple(to_fetch), tuple(settled))
+
+
+def outcome_of_pair(
+    missed: tuple[str, str], outcomes: Sequence[ComboOutcome], *, stands: bool
+) -> ComboOutcome:
+    """One outcome for a (business, dimension set) out of those of the calls for its pair.
+
+    `stands` says whether the two replies, with what had landed before, are a pair now.
+    """
+    spent = sum(outcome.calls for outcome in outcomes)
+    if stands:
+        return ComboOutcome(*missed, ComboStatus.RECOVERED, calls=spent)
+    for outcome in outcomes:
+        if not outcome.status.has_data:
+            return replace(outcome, calls=spent)
+    return ComboOutcome(
+        *missed,
+        ComboStatus.GAP,
+        calls=spent,
+        error_code=NoLongerCollectable.code,
+        message=(
+            "The day could not be recovered: its two replies were not asked for within "
+            f"{PAIR_WITHIN // timedelta(minutes=1)} minutes of each other. Sync it again."
+        ),
+    )
+
+
+def _too_dear(combo: MissedCombo, *, now: datetime) -> ComboOutcome:
+    today = utc_day_of(now)
+    is_last_chance = combo.day == recoverable_days(now)[0]
+    until_when = (
+        "when it will be too late" if is_last_chance else "when it can be tried for the last time"
+    )
+    refusal = QuotaRefused(
+        f"{combo.day} was missed and can be recovered, but project {combo.project_id} has too few "
+        f"free calls left for it; they come back at {resets_at(today):%Y-%m-%d %H:%M} UTC, "
+        f"{until_when}.",
+        resets_at=resets_at(today),
+    )
+    return ComboOutcome(
+        combo.business_id,
+        combo.combo.dimension_set,
+        ComboStatus.QUOTA_REFUSED,
+        error_code=refusal.code,
+        message=str(refusal),
+    )
+
+
 def _pair_of_calls(missed: MissedCombo, *, now: datetime) -> tuple[PlannedCall, PlannedCall]:
     days_back = (utc_day_of(now) - missed.day).days
     assert 2 <= days_back <= MAX_DAYS
@@ -177,6 +317,7 @@ def _pair_of_calls(missed: MissedCombo, *, now: datetime) -> tuple[PlannedCall, 
             combo=missed.combo,
             purpose=Purpose.RECOVERY,
             num_of_days=num_of_days,
+            answered_since=_fresh_since(now),
         )
         for num_of_days in (days_back, days_back - 1)
     )
@@ -184,7 +325,12 @@ def _pair_of_calls(missed: MissedCombo, *, now: datetime) -> tuple[PlannedCall, 
 
 
 def _is_fresh(reply: ReplyOfDay, *, now: datetime) -> bool:
-    return timedelta(0) <= now - reply.requested_at <= PAIR_WITHIN - SENT_WITHIN
+    return _fresh_since(now) <= reply.requested_at <= now
+
+
+def _fresh_since(now: datetime) -> datetime:
+    """A reply asked for since then can be half of a pair whose other half is planned now."""
+    return now - (PAIR_WITHIN - SENT_WITHIN)
 
 
 _VALUE_OF_COMBO: Final = {combo: rank for rank, combo in enumerate(COMBO_BY_DIMENSION_SET.values())}

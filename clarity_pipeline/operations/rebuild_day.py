@@ -82,6 +82,15 @@ class SliceSource:
     landed: JudgedExport | DerivablePair[JudgedExport]
 
     @property
+    def is_derived(self) -> bool:
+        return isinstance(self.landed, DerivablePair)
+
+    @property
+    def window_end(self) -> datetime:
+        """Where the hours that the slice is about end (UTC)."""
+        return self.landed.window_end
+
+    @property
     def built_from(self) -> str:
         if isinstance(self.landed, DerivablePair):
             return derived_from(

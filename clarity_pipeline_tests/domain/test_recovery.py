@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime, timedelta
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from clarity_pipeline.domain.collection import BusinessPlan, ComboOutcome
 from clarity_pipeline.domain.dimensions import (
     DEFAULT_COMBOS,
     OVERVIEW,
@@ -19,15 +20,21 @@ from clarity_pipeline.domain.dimensions import (
     DimensionCombo,
 )
 from clarity_pipeline.domain.exports import Verdict
+from clarity_pipeline.domain.failures import ComboStatus
 from clarity_pipeline.domain.quota import Purpose
 from clarity_pipeline.domain.recovery import (
     PAIR_WITHIN,
     SENT_WITHIN,
+    DayRecovery,
     MissedCombo,
     RecoveryPlan,
     derivable_pairs,
+    outcome_of_pair,
     plan_recovery,
+    recover_gaps,
     recoverable_days,
+    recovery_of,
+    standing_of,
 )
 
 NOW = datetime(2026, 11, 3, 0, 16, tzinfo=UTC)
@@ -243,6 +250,90 @@ def test_no_project_pays_for_another() -> None:
     )
     assert {each.missed.project_id for each in plan.recovered} == {"rich"}
 
+
+# A day with gaps, and what became of its calls
+
+KEY = ("acme", URL_DEVICE.dimension_set)
+
+
+def gap(dimension_set: str = URL_DEVICE.dimension_set) -> ComboOutcome:
+    return ComboOutcome("acme", dimension_set, ComboStatus.GAP, error_code="gap", message="gone")
+
+
+def recovery(
+    *replies: Reply, free: int = 10, day: date = TWO_AGO, combo: DimensionCombo = URL_DEVICE
+) -> DayRecovery:
+    standing = standing_of(day, wanted=[missed(day, combo)], replies=replies, now=NOW)
+    plan = plan_recovery(
+        missed=standing.missed, replies=replies, free_calls={"project": free}, now=NOW
+    )
+    return recovery_of(day, standing=standing, plan=plan, now=NOW)
+
+
+def test_a_gap_that_can_be_recovered_becomes_calls_and_other_outcomes_stay() -> None:
+    landed = ComboOutcome("acme", "Source,URL", ComboStatus.ALREADY_LANDED)
+    plan = BusinessPlan("acme", (), (landed, gap(), gap("Country,URL")))
+    found = recover_gaps(plan, recovery(Reply(1)))
+    assert [call.num_of_days for call in found.to_fetch] == [2]
+    assert found.settled == (landed, gap("Country,URL"))
+
+
+def test_what_a_pair_gives_back_already_is_recovered_without_a_call() -> None:
+    found = recover_gaps(BusinessPlan("acme", (), (gap(),)), recovery(Reply(2), Reply(1)))
+    assert found.to_fetch == ()
+    assert found.settled == (ComboOutcome(*KEY, ComboStatus.RECOVERED),)
+
+
+@pytest.mark.parametrize(
+    "refused",
+    [
+        Reply(2, verdict=Verdict.REQUEST_REJECTED, detail="no"),
+        Reply(1, verdict=Verdict.REQUEST_REJECTED, detail="no"),
+    ],
+)
+def test_half_a_pair_that_clarity_refused_today_is_not_asked_for_again(refused: Reply) -> None:
+    (outcome,) = recover_gaps(BusinessPlan("acme", (), (gap(),)), recovery(refused)).settled
+    assert (outcome.status, outcome.error_code, outcome.message) == (
+        ComboStatus.REFUSED,
+        "request_rejected",
+        "no",
+    )
+
+
+def test_what_was_refused_of_another_day_does_not_stand_in_the_way() -> None:
+    """Yesterday the reply over 24 hours was refused; today's pair has none of them in it."""
+    before = Reply(1, requested_at=NOW - timedelta(days=1), verdict=Verdict.DIMENSION_IGNORED)
+    assert before.day == THREE_AGO + timedelta(days=1)
+    assert len(recovery(before, day=THREE_AGO).calls[KEY]) == 2
+
+
+@pytest.mark.parametrize(
+    ("day", "until_when"),
+    [(TWO_AGO, "tried for the last time"), (THREE_AGO, "it will be too late")],
+)
+def test_a_pair_without_free_calls_says_until_when_it_can_be_had(
+    day: date, until_when: str
+) -> None:
+    (outcome,) = recover_gaps(BusinessPlan("acme", (), (gap(),)), recovery(day=day, free=1)).settled
+    assert outcome.status is ComboStatus.QUOTA_REFUSED
+    assert outcome.message is not None
+    assert "come back at 2026-11-04 00:00 UTC" in outcome.message
+    assert until_when in outcome.message
+
+
+def test_the_calls_of_a_pair_have_one_outcome() -> None:
+    landed = ComboOutcome(*KEY, ComboStatus.LANDED, calls=1)
+    failed = ComboOutcome(*KEY, ComboStatus.UNAVAILABLE, calls=2, error_code="timed_out")
+    assert outcome_of_pair(KEY, [landed, landed], stands=True) == ComboOutcome(
+        *KEY, ComboStatus.RECOVERED, calls=2
+    )
+    assert outcome_of_pair(KEY, [landed, failed], stands=False) == replace(failed, calls=3)
+    too_far_apart = outcome_of_pair(KEY, [landed, landed], stands=False)
+    assert (too_far_apart.status, too_far_apart.calls) == (ComboStatus.GAP, 2)
+    assert "within 10 minutes" in str(too_far_apart.message)
+
+
+# Any plan
 
 _COMBOS = (*DEFAULT_COMBOS, OVERVIEW)
 _MISSED = st.builds(

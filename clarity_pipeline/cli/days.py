@@ -154,7 +154,7 @@ def sync_exit_code(jobs: Sequence[SyncJob], *, run_succeeded: bool) -> int:
         some_data = some_data or any(status.has_data for status in statuses)
         for status in statuses:
             match status:
-                case ComboStatus.LANDED | ComboStatus.ALREADY_LANDED:
+                case ComboStatus.LANDED | ComboStatus.ALREADY_LANDED | ComboStatus.RECOVERED:
                     pass
                 case ComboStatus.AUTH_FAILED:
                     reasons.add(AUTHENTICATION)
@@ -173,7 +173,7 @@ def sync_exit_code(jobs: Sequence[SyncJob], *, run_succeeded: bool) -> int:
 
 
 def print_jobs(jobs: Sequence[SyncJob], *, title: str) -> None:
-    """One row per business, and each thing that is lacking said once for all who lack it."""
+    """One row per business, what was recovered, and each thing that is lacking said once."""
     listing = table(title, ("business", "status", "calls", "rows written"), numbers_from=2)
     for job in jobs:
         listing.add_row(
@@ -185,11 +185,27 @@ def print_jobs(jobs: Sequence[SyncJob], *, title: str) -> None:
     console().print(listing)
     concerned: dict[str, list[str]] = {}
     for job in jobs:
+        recovered = _recovered_combos(job)
+        if recovered:
+            made = "The day had been missed. Recovered from longer replies and marked as derived"
+            concerned.setdefault(f"{made}: {', '.join(recovered)}.", []).append(job.business_id)
         if job.error_message:
             concerned.setdefault(job.error_message, []).append(job.business_id)
     for message, business_ids in concerned.items():
         who = business_ids[0] if len(business_ids) == 1 else f"{len(business_ids)} businesses"
         say(f"{who}: {message}")
+
+
+def _recovered_combos(job: SyncJob) -> list[str]:
+    from clarity_pipeline.domain.dimensions import COMBO_BY_DIMENSION_SET
+    from clarity_pipeline.domain.failures import ComboStatus
+
+    combos = job.combos or {}
+    return [
+        combo.label
+        for name, combo in COMBO_BY_DIMENSION_SET.items()
+        if name in combos and combos[name]["status"] == ComboStatus.RECOVERED
+    ]
 
 
 def _records_to_sync(session: Session, day: date, named: Sequence[str]) -> list[ConnectionRecord]:

@@ -37,6 +37,7 @@ class PlannedCall:
     """One combo of one business-day that has to be fetched; carries no secret.
 
     `day` is the day the reply is stored under; the reply covers the last `num_of_days` x 24 hours.
+    A reply that was asked for before `answered_since` does not answer it.
     """
 
     business_id: str
@@ -45,6 +46,7 @@ class PlannedCall:
     combo: DimensionCombo
     purpose: Purpose
     num_of_days: int = 1
+    answered_since: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True)

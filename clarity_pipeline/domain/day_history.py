@@ -14,15 +14,10 @@ from enum import StrEnum
 from typing import Final
 
 from clarity_pipeline.domain.collection import is_aligned
-from clarity_pipeline.domain.days import (
-    day_collected_at,
-    due_at,
-    is_collectable,
-    window_shift_hours,
-)
+from clarity_pipeline.domain.days import due_at, is_collectable, window_shift_hours
 from clarity_pipeline.domain.dimensions import COMBO_BY_DIMENSION_SET, DEFAULT_COMBOS
-from clarity_pipeline.domain.exports import MAX_DAYS
 from clarity_pipeline.domain.metrics import TRUNCATION_ROWS
+from clarity_pipeline.domain.recovery import recoverable_days
 from clarity_pipeline.domain.sync_jobs import JobStatus
 
 _WHAT_CAME_OF_IT: Final = {
@@ -103,14 +98,8 @@ class DayHistory:
 
 
 def is_obtainable(day: date, *, now: datetime, recovery: bool) -> bool:
-    """Whether Clarity can still be asked for a day: as itself, or out of a longer reply.
-
-    A longer reply covers up to 72 hours (FACTS section 8), of which the first day is recovered.
-    """
-    if is_collectable(day, now=now):
-        return True
-    yesterday = day_collected_at(now)
-    return recovery and yesterday - timedelta(days=MAX_DAYS - 1) <= day < yesterday
+    """Whether Clarity can still be asked for a day: as itself, or out of longer replies."""
+    return is_collectable(day, now=now) or (recovery and day in recoverable_days(now))
 
 
 def judge_day(

@@ -20,9 +20,9 @@ def day_collected_at(now: datetime) -> date:
     return now.astimezone(UTC).date() - timedelta(days=1)
 
 
-def is_collectable(day: date, *, now: datetime) -> bool:
-    """Whether a call made now would be stored under this day."""
-    return day == day_collected_at(now)
+def is_collectable(day: date, *, now: datetime, num_of_days: int = 1) -> bool:
+    """Whether a call made now would be stored under this day: the oldest that it reaches."""
+    return day == day_collected_at(now) - timedelta(days=num_of_days - 1)
 
 
 def due_at(day: date) -> datetime:
@@ -30,12 +30,12 @@ def due_at(day: date) -> datetime:
     return datetime.combine(day + timedelta(days=1), time.min, tzinfo=UTC) + DUE_AFTER_MIDNIGHT
 
 
-def check_is_collectable(day: date, *, now: datetime) -> None:
+def check_is_collectable(day: date, *, now: datetime, num_of_days: int = 1) -> None:
     """Raises NoLongerCollectable where a call made now would be about another day.
 
     Asked again just before every call: a run that was planned before midnight may still be at it.
     """
-    if not is_collectable(day, now=now):
+    if not is_collectable(day, now=now, num_of_days=num_of_days):
         raise NoLongerCollectable(day)
 
 

@@ -38,6 +38,7 @@ class ComboStatus(StrEnum):
 
     LANDED = "landed"
     ALREADY_LANDED = "already_landed"
+    RECOVERED = "recovered"
     REFUSED = "refused"
     AUTH_FAILED = "auth_failed"
     RATE_LIMITED = "rate_limited"
@@ -48,7 +49,7 @@ class ComboStatus(StrEnum):
 
     @property
     def has_data(self) -> bool:
-        return self in {ComboStatus.LANDED, ComboStatus.ALREADY_LANDED}
+        return self in {ComboStatus.LANDED, ComboStatus.ALREADY_LANDED, ComboStatus.RECOVERED}
 
 
 JOB_STATUS_WITHOUT_DATA: Final[Mapping[ComboStatus, JobStatus]] = {

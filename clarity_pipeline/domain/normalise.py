@@ -81,6 +81,7 @@ class SliceReport:
     listed. `missing_blocks` are those that every reply of this kind has. `merged_tuples` counts
     the tuples that canonicalisation folded into another row. `unreadable_values` counts values
     that are neither number nor null where a stored number is due; they are stored as NULL.
+    `negative_differences` counts the values of a derived slice that came out below zero.
     """
 
     raw_rows: int
@@ -92,6 +93,7 @@ class SliceReport:
     missing_blocks: tuple[str, ...]
     merged_tuples: int
     unreadable_values: int
+    negative_differences: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,6 +114,9 @@ class NormalisedSlice:
 
     A dimension value that was not text (never seen) stays in its raw row too, as it came. The
     array is empty where the raw payload is no longer kept.
+
+    `subtracted_export_id` is the reply that was taken away from that of `raw_export_id` where the
+    slice was derived; `raw_payload` is then an object with the arrays of both (domain.derive).
     """
 
     business_id: str
@@ -123,6 +128,7 @@ class NormalisedSlice:
     window_end: datetime
     frame: pd.DataFrame
     report: SliceReport
+    subtracted_export_id: int | None = None
 
 
 def built_from(sha256: str) -> str:

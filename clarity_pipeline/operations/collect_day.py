@@ -18,9 +18,18 @@ from clarity_pipeline.domain.collection import (
     telling_outcome,
 )
 from clarity_pipeline.domain.days import check_day_is_over, day_collected_at
+from clarity_pipeline.domain.dimensions import combos_of_a_day
 from clarity_pipeline.domain.errors import InvalidDay, NotConnected, SyncDisabled
+from clarity_pipeline.domain.quota import Purpose, utc_day_of
+from clarity_pipeline.domain.recovery import (
+    MissedCombo,
+    outcome_of_pair,
+    recover_gaps,
+    recoverable_days,
+)
 from clarity_pipeline.domain.sync_jobs import JobStatus, Trigger
 from clarity_pipeline.operations.guarded_call import judge_landed
+from clarity_pipeline.operations.recover_day import plan_day_recovery, recovered_sets
 from clarity_pipeline.operations.token_refusals import switch_off_refused
 from clarity_pipeline.operations.workers import this_worker
 from clarity_pipeline.store import connections, exports, quota_ledger, sync_jobs
@@ -87,12 +96,14 @@ def plan_day(
     overview_default: bool,
     run_id: str,
     now: datetime,
+    recovery: bool = False,
 ) -> DayPlan:
     """Open a sync job for every business concerned and decide which calls it needs.
 
-    `business_ids` narrows the day to these businesses; empty means all that are enabled.
-    Raises UnknownBusiness, NotConnected, SyncDisabled or InvalidDay, before anything is written,
-    when a business that was asked for by name cannot be synced.
+    `business_ids` narrows the day to these businesses; empty means all that are enabled. With
+    `recovery` a day that was missed, and that longer replies still reach, is no gap. Raises
+    UnknownBusiness, NotConnected, SyncDisabled or InvalidDay, before anything is written, when a
+    business that was asked for by name cannot be synced.
     """
     check_day_is_over(day, now=now)
     if business_ids:
@@ -107,8 +118,8 @@ def plan_day(
     quota_ledger.settle_left_behind(
         database,
         project_ids={record.project_id for record in records if record.project_id},
-        # The calls of a day are made on the next one; tests of a connection on either.
-        utc_days=(day, day + timedelta(days=1)),
+        # The calls of a day are made on the next one, those that recover it now, tests on either.
+        utc_days={day, day + timedelta(days=1), utc_day_of(now)},
         now=now,
     )
     plans: list[BusinessPlan] = []
@@ -124,6 +135,16 @@ def plan_day(
                 overview=wants_overview(record, overview_default),
                 landed=landed.get(record.business_id, ()),
             )
+        )
+    if recovery and day in recoverable_days(now):
+        plans = _with_recovery(
+            database,
+            plans,
+            day=day,
+            records=records,
+            trigger=trigger,
+            overview_default=overview_default,
+            now=now,
         )
     job_ids = sync_jobs.start_jobs(
         database,
@@ -152,6 +173,7 @@ def collect_in_run(
     run_id: str,
     make_calls: Callable[[Sequence[PlannedCall]], Sequence[ComboOutcome]],
     overview_default: bool,
+    recovery: bool,
     now: datetime,
 ) -> tuple[DayPlan, list[ComboOutcome]]:
     """The plan and the outcomes that a run is to settle.
@@ -169,6 +191,7 @@ def collect_in_run(
         business_ids=plan.asked_for,
         trigger=plan.trigger,
         overview_default=overview_default,
+        recovery=recovery,
         run_id=run_id,
         now=now,
     )
@@ -198,7 +221,7 @@ def settle_day(
         business.business_id: {outcome.dimension_set: outcome for outcome in business.settled}
         for business in plan.businesses
     }
-    for outcome in outcomes:
+    for outcome in _with_pairs_joined(database, plan, outcomes):
         by_business[outcome.business_id][outcome.dimension_set] = outcome
     settled: list[SettledBusiness] = []
     for business_id, by_combo in by_business.items():
@@ -256,6 +279,71 @@ def should_have(record: ConnectionRecord, day: date) -> bool:
 def wants_overview(record: ConnectionRecord, overview_default: bool) -> bool:  # noqa: FBT001
     """Whether a business's day includes the fifth call: its own setting, else the default."""
     return overview_default if record.overview is None else record.overview
+
+
+def wanted_combos(
+    records: Iterable[ConnectionRecord], *, day: date, overview_default: bool
+) -> list[MissedCombo]:
+    """The combos that these businesses should have of a day."""
+    return [
+        MissedCombo(record.business_id, record.project_id, day, combo)
+        for record in records
+        if record.project_id is not None and should_have(record, day)
+        for combo in combos_of_a_day(overview=wants_overview(record, overview_default))
+    ]
+
+
+def _with_recovery(
+    database: Database,
+    plans: Sequence[BusinessPlan],
+    *,
+    day: date,
+    records: Sequence[ConnectionRecord],
+    trigger: Trigger,
+    overview_default: bool,
+    now: datetime,
+) -> list[BusinessPlan]:
+    """The plans, in which what can be recovered of the day is a gap no more.
+
+    The schedule asks for all missed days that are within reach, so it shares the free calls out
+    between them. Who asks for one day gets what there is for it.
+    """
+    wanted = {day: wanted_combos(records, day=day, overview_default=overview_default)}
+    if trigger is Trigger.SCHEDULE:
+        everybody = connections.list_connections(database)
+        for other in set(recoverable_days(now)) - {day}:
+            wanted[other] = wanted_combos(everybody, day=other, overview_default=overview_default)
+    recovery = plan_day_recovery(
+        database, day=day, wanted=wanted, overview_default=overview_default, now=now
+    )
+    return [recover_gaps(plan, recovery) for plan in plans]
+
+
+def _with_pairs_joined(
+    database: Database, plan: DayPlan, outcomes: Sequence[ComboOutcome]
+) -> list[ComboOutcome]:
+    """The outcomes, those of the calls for one recovered combo made one."""
+    recovering = {
+        (call.business_id, call.combo.dimension_set)
+        for call in plan.calls
+        if call.purpose is Purpose.RECOVERY
+    }
+    if not recovering:
+        return list(outcomes)
+    stands = recovered_sets(
+        database, day=plan.day, business_ids={business_id for business_id, _ in recovering}
+    )
+    joined: list[ComboOutcome] = []
+    of_calls: dict[tuple[str, str], list[ComboOutcome]] = {}
+    for outcome in outcomes:
+        key = (outcome.business_id, outcome.dimension_set)
+        if key in recovering:
+            of_calls.setdefault(key, []).append(outcome)
+        else:
+            joined.append(outcome)
+    return joined + [
+        outcome_of_pair(key, halves, stands=key in stands) for key, halves in of_calls.items()
+    ]
 
 
 def landed_replies(

@@ -18,6 +18,7 @@ from clarity_pipeline.domain.errors import (
 from clarity_pipeline.domain.sync_jobs import Trigger
 from clarity_pipeline.operations.collect_day import DayPlan, plan_day
 from clarity_pipeline.operations.day_report import DayReport
+from clarity_pipeline.operations.scheduled_days import days_to_recover
 from clarity_pipeline.store.database import Database
 
 logger = logging.getLogger(__name__)
@@ -92,14 +93,19 @@ def plan_days(
     overview_default: bool,
     run_id: str,
     now: datetime,
+    recovery: bool = False,
 ) -> DayPlan:
-    """Plan the collection of a run's days, of which Clarity answers for one at most.
+    """Plan the collection of a run's days, of which one at most is asked for.
 
     A single day is planned whatever it is, so that a gap leaves a sync job that says so. Of a
-    range only the day that can be collected is planned, and nothing is written for the others:
-    a year of gaps would be a year of jobs that say nothing new. Raises as `plan_day`.
+    range only the day that can be collected is planned, or else with `recovery` the oldest that
+    can be recovered, and nothing is written for the others: a year of gaps would be a year of jobs
+    that say nothing new. Raises as `plan_day`.
     """
     collectable = [day for day in days if is_collectable(day, now=now)]
+    if recovery and len(days) > 1 and not collectable:
+        missed = days_to_recover(database, overview_default=overview_default, now=now)
+        collectable = [day for day in missed if day in days]
     if len(days) > 1 and not collectable:
         return DayPlan(
             run_id=run_id,
@@ -115,6 +121,7 @@ def plan_days(
         business_ids=business_ids,
         trigger=trigger,
         overview_default=overview_default,
+        recovery=recovery,
         run_id=run_id,
         now=now,
     )

@@ -24,7 +24,7 @@ from clarity_pipeline.operations.collect_day import (
     should_have,
     wants_overview,
 )
-from clarity_pipeline.operations.rebuild_day import Rebuilt, rows_written
+from clarity_pipeline.operations.rebuild_day import Rebuilt, rows_written, slice_sources
 from clarity_pipeline.store import aggregates, connections, daily_metrics, exports, sync_jobs
 from clarity_pipeline.store.connections import ConnectionRecord
 from clarity_pipeline.store.daily_metrics import SliceState
@@ -61,7 +61,6 @@ def gather_day_facts(database: Database, day: date, *, overview_default: bool) -
         (state.business_id, state.dimension_set): state
         for state in daily_metrics.list_slices(database, start=day, end=day)
     }
-    record = exports_of_record(exports.list_exports(database, day=day))
     return DayFacts(
         day=day,
         expected=frozenset(
@@ -70,7 +69,9 @@ def gather_day_facts(database: Database, day: date, *, overview_default: bool) -
             if should_have(connection, day) or _lost_its_token(connection, day)
             for combo in combos_of_a_day(overview=wants_overview(connection, overview_default))
         ),
-        window_ends={key: reply.window_end for key, reply in record.items()},
+        window_ends={
+            key: source.window_end for key, source in slice_sources(database, day=day).items()
+        },
         slices=len(slices),
         truncated={key: state.rows for key, state in slices.items() if state.truncated},
         unknown={
@@ -135,13 +136,15 @@ def report_collected_day(
         latest.setdefault(job.business_id, job)
         calls[job.business_id] += job.calls_used
     record = exports_of_record(exports.list_exports(database, day=day))
-    landed: Counter[str] = Counter(business_id for business_id, _ in record)
+    sources = slice_sources(database, day=day)
+    landed: Counter[str] = Counter(business_id for business_id, _ in sources)
     statuses = Counter(job.status for job in latest.values())
     numbers: dict[str, Number] = {
         "businesses": len(latest),
         **{f"businesses_{status.value}": statuses[status] for status in JobStatus},
         "calls_used": sum(calls.values()),
         "exports_landed": len(record),
+        "combos_recovered": sum(source.is_derived for source in sources.values()),
         "raw_rows": sum(
             sum(reply.row_counts.values()) for reply in record.values() if reply.row_counts
         ),
@@ -156,7 +159,7 @@ def report_collected_day(
                 job.status.value,
                 calls[business_id],
                 landed[business_id],
-                _shift(day, [r.window_end for (b, _), r in record.items() if b == business_id]),
+                _shift(day, [s.window_end for (b, _), s in sources.items() if b == business_id]),
                 job.error_message or "",
             )
             for business_id, job in sorted(latest.items())
@@ -173,6 +176,8 @@ def report_metrics_day(database: Database, day: date, rebuilt: Rebuilt) -> DayRe
         "rows": sum(state.rows for state in slices),
         "slices": len(slices),
         "truncated_slices": sum(state.truncated for state in slices),
+        "derived_slices": sum(state.is_derived for state in slices),
+        "negative_differences": sum(state.negative_differences for state in slices),
         "merged_tuples": sum(state.merged_tuples for state in slices),
         "unreadable_values": sum(state.unreadable_values for state in slices),
         "unknown_blocks": len({name for state in slices for name in state.unknown_blocks}),

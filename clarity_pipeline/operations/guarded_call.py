@@ -194,7 +194,7 @@ class GuardedCaller:
 
     async def _token(self, call: PlannedCall, *, now: datetime) -> StoredToken:
         """What is needed to send the call. Raises where it must not be sent."""
-        check_is_collectable(call.day, now=now)
+        check_is_collectable(call.day, now=now, num_of_days=call.num_of_days)
         if self._network.is_down:
             raise NetworkUnreachable
         token, fingerprint = await asyncio.to_thread(
@@ -227,6 +227,7 @@ class GuardedCaller:
             may_use_share=may_use_share(call.purpose, retry_of=retry_of),
             overview_default=self.overview_default,
             unreadable=unreadable,
+            answered_since=call.answered_since,
             now=now,
         )
 

@@ -8,7 +8,7 @@ from collections.abc import Callable, Collection, Generator, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
-from datetime import date, datetime
+from datetime import date, datetime, timedelta
 from typing import TypeVar
 
 import pandas as pd
@@ -19,6 +19,7 @@ from clarity_pipeline.domain.aggregates import (
     aggregate_url_days,
 )
 from clarity_pipeline.domain.collection import exports_of_record
+from clarity_pipeline.domain.derive import derive_slice, derived_from
 from clarity_pipeline.domain.dimensions import OVERVIEW, URL_DEVICE
 from clarity_pipeline.domain.errors import (
     ClarityError,
@@ -33,6 +34,7 @@ from clarity_pipeline.domain.normalise import (
     normalise_export,
     without_payload,
 )
+from clarity_pipeline.domain.recovery import DerivablePair, derivable_pairs
 from clarity_pipeline.domain.retention import is_kept
 from clarity_pipeline.store import aggregates, daily_metrics, exports, sync_jobs
 from clarity_pipeline.store.daily_metrics import SliceState, WriteCounts
@@ -71,6 +73,51 @@ def rows_written(counts: WriteCounts) -> int:
     return counts.inserted + counts.updated + counts.deleted
 
 
+@dataclass(frozen=True, slots=True)
+class SliceSource:
+    """What a slice of a day is made of: the reply about it, or the pair that gives it back."""
+
+    business_id: str
+    day: date
+    landed: JudgedExport | DerivablePair[JudgedExport]
+
+    @property
+    def is_derived(self) -> bool:
+        return isinstance(self.landed, DerivablePair)
+
+    @property
+    def window_end(self) -> datetime:
+        """Where the hours that the slice is about end (UTC)."""
+        return self.landed.window_end
+
+    @property
+    def built_from(self) -> str:
+        if isinstance(self.landed, DerivablePair):
+            return derived_from(
+                minuend_sha256=self.landed.minuend.sha256,
+                subtrahend_sha256=self.landed.subtrahend.sha256,
+            )
+        return built_from(self.landed.sha256)
+
+
+def slice_sources(
+    database: Database, *, day: date, business_ids: Collection[str] | None = None
+) -> dict[tuple[str, str], SliceSource]:
+    """What has landed for each (business, dimension set) of a day that can be built."""
+    replies = exports.list_exports(database, day=day, business_ids=business_ids)
+    sources = {
+        key: SliceSource(reply.business_id, day, reply)
+        for key, reply in exports_of_record(replies).items()
+    }
+    if any(reply.num_of_days > 1 for reply in replies):
+        replies += exports.list_exports(
+            database, day=day + timedelta(days=1), business_ids=business_ids
+        )
+        pairs = derivable_pairs(day, replies)
+        sources |= {key: SliceSource(key[0], day, pair) for key, pair in pairs.items()}
+    return sources
+
+
 def rebuild_metrics(
     database: Database,
     *,
@@ -82,10 +129,11 @@ def rebuild_metrics(
 ) -> Rebuilt:
     """Normalise a day's landed exports into `clarity_daily_metrics`.
 
-    A slice that was built from the same export by the same normaliser is left alone unless
-    `force`, and always when its body is no longer kept. An export that cannot be read fails its
-    business only; its other slices are written. Of a day older than `keep_payload_days` the raw
-    payload is not written: retention has removed it, and a replay must not bring it back.
+    A slice without an export of its own is derived where a pair of longer ones gives it back. One
+    that was built from the same exports by the same code is left alone unless `force`, and always
+    when a body is no longer kept. An export that cannot be read fails its business only; its other
+    slices are written. Of a day older than `keep_payload_days` the raw payload is not written:
+    retention has removed it, and a replay must not bring it back.
     """
     keep_payload = is_kept(day, now=now, days=keep_payload_days)
     bodies_removed: dict[str, int] = {}
@@ -95,18 +143,17 @@ def rebuild_metrics(
             database, start=day, end=day, business_ids=business_ids
         )
     }
-    wanted: dict[str, list[JudgedExport]] = {}
+    wanted: dict[str, list[SliceSource]] = {}
     seen: set[str] = set()
-    replies = exports.list_exports(database, day=day, business_ids=business_ids)
-    for key, reply in exports_of_record(replies).items():
-        seen.add(reply.business_id)
-        if force or standing.get(key) != built_from(reply.sha256):
-            wanted.setdefault(reply.business_id, []).append(reply)
+    for key, source in slice_sources(database, day=day, business_ids=business_ids).items():
+        seen.add(source.business_id)
+        if force or standing.get(key) != source.built_from:
+            wanted.setdefault(source.business_id, []).append(source)
 
-    def rebuild(replies: list[JudgedExport]) -> WriteCounts:
-        slices, removed, problem = _normalise(database, replies, keep_payload=keep_payload)
+    def rebuild(sources: list[SliceSource]) -> WriteCounts:
+        slices, removed, problem = _build_slices(database, sources, keep_payload=keep_payload)
         if removed:
-            bodies_removed[replies[0].business_id] = removed
+            bodies_removed[sources[0].business_id] = removed
         counts = daily_metrics.replace_slices(database, slices, now=now)
         if problem is not None:
             raise problem
@@ -253,23 +300,37 @@ class AggregateSources:
         return ":".join([*parts, str(AGGREGATES_VERSION)])
 
 
-def _normalise(
-    database: Database, replies: list[JudgedExport], *, keep_payload: bool
+def _build_slices(
+    database: Database, sources: list[SliceSource], *, keep_payload: bool
 ) -> tuple[list[NormalisedSlice], int, ClarityError | None]:
-    """One business's slices, how many bodies are no longer kept, and the first error met."""
+    """One business's slices, how many cannot be built for want of a body, and the first error."""
     slices: list[NormalisedSlice] = []
     removed = 0
     problem: ClarityError | None = None
-    for reply in replies:
+    for source in sources:
         try:
-            normalised = normalise_export(exports.read_export(database, reply.id))
+            built = _build_slice(database, source)
         except ExportRemoved:
             removed += 1
         except (ExportCorrupt, ExportError) as error:
             problem = problem or error
         else:
-            slices.append(normalised if keep_payload else without_payload(normalised))
+            slices.append(built if keep_payload else without_payload(built))
     return slices, removed, problem
+
+
+def _build_slice(database: Database, source: SliceSource) -> NormalisedSlice:
+    def normalise(reply: JudgedExport) -> NormalisedSlice:
+        return normalise_export(exports.read_export(database, reply.id))
+
+    if not isinstance(source.landed, DerivablePair):
+        return normalise(source.landed)
+    return derive_slice(
+        day=source.day,
+        minuend=normalise(source.landed.minuend),
+        subtrahend=normalise(source.landed.subtrahend),
+        built_from=source.built_from,
+    )
 
 
 def _aggregate_sources(

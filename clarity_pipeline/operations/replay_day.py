@@ -7,12 +7,12 @@ from dataclasses import dataclass
 from datetime import date, datetime
 from enum import StrEnum
 
-from clarity_pipeline.domain.collection import ComboOutcome, ComboStatus, exports_of_record
+from clarity_pipeline.domain.collection import ComboOutcome, ComboStatus
 from clarity_pipeline.domain.sync_jobs import JobStatus, Trigger
 from clarity_pipeline.operations.collect_day import first_day_of
-from clarity_pipeline.operations.rebuild_day import Rebuilt, rebuild, rows_written
+from clarity_pipeline.operations.rebuild_day import Rebuilt, rebuild, rows_written, slice_sources
 from clarity_pipeline.operations.workers import this_worker
-from clarity_pipeline.store import connections, exports, sync_jobs
+from clarity_pipeline.store import connections, sync_jobs
 from clarity_pipeline.store.database import Database
 
 
@@ -91,9 +91,7 @@ def replay_day(
 
 def _landed_sets(database: Database, day: date, business_ids: list[str]) -> dict[str, list[str]]:
     landed: dict[str, list[str]] = {}
-    for business_id, dimension_set in exports_of_record(
-        exports.list_exports(database, day=day, business_ids=business_ids)
-    ):
+    for business_id, dimension_set in slice_sources(database, day=day, business_ids=business_ids):
         landed.setdefault(business_id, []).append(dimension_set)
     return landed
 

@@ -82,6 +82,7 @@ def plan_day(
             context.run.tags, schedule_tag="dagster/schedule_name", backfill_tag="dagster/backfill"
         ),
         overview_default=store.settings.overview,
+        recovery=store.settings.recovery,
         run_id=context.run_id,
         now=clock.now(),
     )
@@ -151,6 +152,7 @@ def collect_outcomes(
         run_id=context.run.run_id,
         make_calls=lambda calls: export_api.call_runner(store, clock).outcomes(calls),
         overview_default=store.settings.overview,
+        recovery=store.settings.recovery,
         now=clock.now(),
     )
     settled = collect_day.settle_day(

@@ -57,11 +57,12 @@ class SliceState:
     missing_blocks: tuple[str, ...]
     merged_tuples: int
     unreadable_values: int
+    negative_differences: int
     updated_at: datetime
 
     @property
     def is_derived(self) -> bool:
-        """Worked out from two longer replies instead of fetched."""
+        """Whether the day was missed and recovered as a longer reply less a shorter one."""
         return self.subtracted_export_id is not None
 
 
@@ -206,6 +207,7 @@ def _state_values(item: NormalisedSlice, *, now: datetime) -> dict[str, object]:
         "date": item.day,
         "dimension_set": item.dimension_set,
         "raw_export_id": item.raw_export_id,
+        "subtracted_export_id": item.subtracted_export_id,
         "built_from": item.built_from,
         "rows": report.rows,
         "raw_rows": report.raw_rows,
@@ -218,6 +220,7 @@ def _state_values(item: NormalisedSlice, *, now: datetime) -> dict[str, object]:
         "missing_blocks": list(report.missing_blocks),
         "merged_tuples": report.merged_tuples,
         "unreadable_values": report.unreadable_values,
+        "negative_differences": report.negative_differences,
         "updated_at": now,
     }
 
@@ -269,5 +272,6 @@ def _state(row: Row[Any]) -> SliceState:
         missing_blocks=tuple(row.missing_blocks),
         merged_tuples=row.merged_tuples,
         unreadable_values=row.unreadable_values,
+        negative_differences=row.negative_differences,
         updated_at=row.updated_at,
     )

@@ -92,6 +92,7 @@ def reserve(
     num_of_days: int = 1,
     token_fingerprint: str | None = None,
     unreadable: Collection[int] = (),
+    answered_since: datetime | None = None,
 ) -> Reservation | AlreadyLanded | InFlight:
     """Take the next slot of the project's UTC day, committed when this returns.
 
@@ -99,7 +100,8 @@ def reserve(
     then says so (domain.quota.decide_slot). `day` is the day that the reply is to be stored under;
     `may_use_share` is for the schedule's first attempts; `overview_default` is the setting that
     businesses without an override follow; `unreadable` are landed exports that were found damaged
-    and do not count. Raises QuotaRefused, or UnknownBusiness.
+    and do not count, nor does one that was asked for before `answered_since`. Raises QuotaRefused,
+    or UnknownBusiness.
     """
     utc_day = utc_day_of(now)
     wanted = _VeryCall(business_id, day, dimension_set, num_of_days)
@@ -109,7 +111,7 @@ def reserve(
         # between the two reads a call can at worst still look in flight, never as if nobody had
         # made it.
         calls = _calls(connection, project_id, utc_day)
-        landed = _landed(connection, wanted)
+        landed = _landed(connection, wanted, since=answered_since)
         used = max((call.slot for call in calls), default=0)
         rate_limited = _is_rate_limited(calls)
         owed: set[OwedCall] = set()
@@ -303,7 +305,9 @@ _REPLY_COLUMNS: Final[list[Column[Any]]] = [
 ]
 
 
-def _landed(connection: Connection, wanted: _VeryCall) -> list[AlreadyLanded]:
+def _landed(
+    connection: Connection, wanted: _VeryCall, *, since: datetime | None
+) -> list[AlreadyLanded]:
     column = raw_exports.c
     statement = select(*_REPLY_COLUMNS).where(
         column.date == wanted.day,
@@ -311,6 +315,8 @@ def _landed(connection: Connection, wanted: _VeryCall) -> list[AlreadyLanded]:
         column.dimension_set == wanted.dimension_set,
         column.num_of_days == wanted.num_of_days,
     )
+    if since is not None:
+        statement = statement.where(column.requested_at >= since)
     return [_already_landed(row) for row in connection.execute(statement)]
 
 

@@ -108,6 +108,19 @@ def test_a_day_that_clarity_no_longer_answers_for_is_a_gap(desk: Desk) -> None:
     assert desk.emulator.control.calls() == []
 
 
+def test_sync_of_a_missed_day_recovers_it_where_that_is_switched_on(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CLARITY_RECOVERY", "1")
+    desk.connect("acme")
+    _backdate_connections(desk)
+    desk.succeed("sync")
+    words = " ".join(desk.succeed("sync", "--day", desk.day(1)).out.split())
+    assert "The day had been missed. Recovered from longer replies and marked as derived" in words
+    assert "URL + Device, URL + Source, URL + Country, URL + Campaign + Channel." in words
+    assert len(desk.emulator.control.calls()) == 8
+
+
 def _job(*combos: str, status: JobStatus = JobStatus.PARTIAL) -> SyncJob:
     return SyncJob(
         id=1,

@@ -97,18 +97,25 @@ def test_any_range_of_days_is_one_run_of_the_whole_graph() -> None:
     assert policies == {dg.BackfillPolicy.single_run()}
 
 
+def requested_days(definitions: dg.Definitions) -> list[str | None]:
+    """The partitions that the schedule asks for at its tick after 2026-11-01, in order."""
+    repository = definitions.get_repository_def()
+    schedule = repository.get_schedule_def("clarity_scheduler")
+    with dg.build_schedule_context(
+        scheduled_execution_time=datetime(2026, 11, 2, 0, 15, tzinfo=UTC),
+        repository_def=repository,
+        resources={"store": definitions.resources["store"]} if definitions.resources else None,
+    ) as context:
+        tick = schedule.evaluate_tick(context)
+    return [request.partition_key for request in tick.run_requests or ()]
+
+
 def test_the_schedule_ships_stopped_and_asks_for_yesterday_at_a_quarter_past_midnight() -> None:
     repository = build_defs().get_repository_def()
     schedule = repository.get_schedule_def("clarity_scheduler")
     assert schedule.default_status is dg.DefaultScheduleStatus.STOPPED
     assert (schedule.cron_schedule, schedule.execution_timezone) == ("15 0 * * *", "UTC")
-    with dg.build_schedule_context(
-        scheduled_execution_time=datetime(2026, 11, 2, 0, 15, tzinfo=UTC),
-        repository_def=repository,
-    ) as context:
-        tick = schedule.evaluate_tick(context)
-    assert tick.run_requests is not None
-    assert [request.partition_key for request in tick.run_requests] == ["2026-11-01"]
+    assert requested_days(build_defs()) == ["2026-11-01"]
 
 
 def test_the_sensors_run_from_the_start_because_none_of_them_makes_a_call() -> None:

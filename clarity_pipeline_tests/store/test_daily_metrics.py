@@ -212,15 +212,16 @@ def test_the_state_of_a_slice_is_what_its_report_says(with_business: Database) -
         missing_blocks=("ScrollDepth",),
         merged_tuples=3,
         unreadable_values=4,
+        negative_differences=5,
     )
-    write(with_business, replace(item, report=report))
+    write(with_business, replace(item, report=report, subtracted_export_id=8))
     assert daily_metrics.list_slices(with_business, start=DAY, end=DAY) == [
         SliceState(
             business_id="acme",
             day=DAY,
             dimension_set="Device,URL",
             raw_export_id=item.raw_export_id,
-            subtracted_export_id=None,
+            subtracted_export_id=8,
             built_from=item.built_from,
             rows=2,
             raw_rows=report.raw_rows,
@@ -233,6 +234,7 @@ def test_the_state_of_a_slice_is_what_its_report_says(with_business: Database) -
             missing_blocks=("ScrollDepth",),
             merged_tuples=3,
             unreadable_values=4,
+            negative_differences=5,
             updated_at=NOW,
         )
     ]

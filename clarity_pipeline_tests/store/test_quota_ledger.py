@@ -7,7 +7,7 @@ import json
 import subprocess
 import sys
 from collections.abc import Collection
-from datetime import date, timedelta
+from datetime import date, datetime, timedelta
 from typing import Any
 
 import pytest
@@ -59,6 +59,7 @@ def ask(
     num_of_days: int = 1,
     later: timedelta = timedelta(0),
     unreadable: Collection[int] = (),
+    answered_since: datetime | None = None,
 ) -> Reservation | AlreadyLanded | InFlight:
     """Ask for a slot; for a call that nobody else asks for, unless told otherwise."""
     return quota_ledger.reserve(
@@ -72,6 +73,7 @@ def ask(
         token_fingerprint="f1",
         may_use_share=purpose is Purpose.SCHEDULE,
         unreadable=unreadable,
+        answered_since=answered_since,
         now=NOW + later,
     )
 
@@ -497,6 +499,17 @@ def test_the_answer_to_another_day_or_window_is_no_answer(connected: Database) -
     land_export(connected, make_export(num_of_days=2))
     land_export(connected, make_export(), day=DAY - timedelta(days=1))
     assert take(connected, dimension_set=DEVICE).slot == 1
+
+
+def test_a_reply_that_was_asked_for_too_early_is_no_answer(connected: Database) -> None:
+    """A pair of replies must be of one instant: another of hours ago is no half of it."""
+    export_id = land_export(connected, make_export(Visits(("https://a/", "PC"))))
+
+    def found(answered_since: datetime) -> Reservation | AlreadyLanded | InFlight:
+        return ask(connected, dimension_set=DEVICE, answered_since=answered_since)
+
+    assert found(NOW) == AlreadyLanded(export_id, Verdict.ACCEPTED, None)
+    assert isinstance(found(NOW + timedelta(seconds=1)), Reservation)
 
 
 def test_a_reply_that_cannot_be_read_back_does_not_count(connected: Database) -> None:

@@ -18,7 +18,7 @@ from clarity_pipeline.export_api.emulator import EmulatedProject
 from clarity_pipeline.operations.call_runner import CallRunner
 from clarity_pipeline.operations.collect_day import plan_day, settle_day
 from clarity_pipeline.operations.guarded_call import GuardedCaller
-from clarity_pipeline.operations.rebuild_day import rebuild, record_rows_written
+from clarity_pipeline.operations.rebuild_day import rebuild, record_in_jobs
 from clarity_pipeline.store import daily_metrics
 from clarity_pipeline.store.daily_metrics import SliceState
 from clarity_pipeline_tests.agency import DAY, Agency, days_later
@@ -65,7 +65,7 @@ def collect(
         runner.close()
     settle_day(agency.database, plan, outcomes, auth_failures_before_disable=1, now=agency.now)
     rebuilt = rebuild(agency.database, day=plan.day, now=agency.now)
-    record_rows_written(agency.database, rebuilt, day=plan.day, run_id=run_id)
+    record_in_jobs(agency.database, rebuilt, day=plan.day, run_id=run_id)
 
 
 def happened(project: EmulatedProject, state: SliceState) -> Figures:

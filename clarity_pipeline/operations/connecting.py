@@ -13,6 +13,7 @@ from clarity_pipeline.domain.dimensions import URL_DEVICE
 from clarity_pipeline.domain.errors import NotConnected
 from clarity_pipeline.domain.quota import Purpose
 from clarity_pipeline.operations.guarded_call import GuardedCaller
+from clarity_pipeline.operations.rebuild_day import rebuild
 from clarity_pipeline.operations.token_refusals import switch_off_refused
 from clarity_pipeline.store import connections
 from clarity_pipeline.store.connections import ConnectionRecord
@@ -66,7 +67,7 @@ def probe_connection(
     """Spend one call on asking Clarity whether it takes the token, and keep the reply.
 
     The call is yesterday's most valuable combo: where the day has not been collected yet the
-    reply stands for it, so that the call is not wasted. Works for a paused business too. A token
+    reply stands for it, rows and roll-ups included. Works for a paused business too. A token
     that has now been refused so many times in a row switches the sync off.
     Raises UnknownBusiness or NotConnected.
     """
@@ -90,6 +91,7 @@ def probe_connection(
         )
     if outcome.status is ComboStatus.LANDED:
         connections.record_synced(caller.database, business_id=business_id, at=caller.clock())
+        rebuild(caller.database, day=call.day, now=caller.clock(), business_ids=[business_id])
     switched_off = switch_off_refused(
         caller.database,
         [outcome],

@@ -263,8 +263,8 @@ def rebuild(
     return replace(layers[0], failures=failures)
 
 
-def record_rows_written(database: Database, rebuilt: Rebuilt, *, day: date, run_id: str) -> None:
-    """Write into this run's sync jobs how many rows each of them led to."""
+def record_in_jobs(database: Database, rebuilt: Rebuilt, *, day: date, run_id: str) -> None:
+    """Write into this run's sync jobs what became of what they had landed: rows, or an error."""
     for business_id, counts in rebuilt.written.items():
         sync_jobs.record_rows_written(
             database,
@@ -272,6 +272,17 @@ def record_rows_written(database: Database, rebuilt: Rebuilt, *, day: date, run_
             business_id=business_id,
             day=day,
             rows_written=rows_written(counts),
+        )
+    for business_id, message in rebuilt.failures.items():
+        sync_jobs.record_rebuild_failure(
+            database,
+            dagster_run_id=run_id,
+            business_id=business_id,
+            day=day,
+            message=(
+                f"What had landed is kept, but could not be made into rows: {message} Once that is "
+                f"mended, `clarity replay --from {day} --to {day}` rebuilds it without a call."
+            ),
         )
 
 

@@ -55,7 +55,7 @@ def clarity_daily_metrics(
             now=clock.now(),
             keep_payload_days=store.settings.keep_payload_days,
         )
-        rebuild_day.record_rows_written(store.database, rebuilt, day=day, run_id=context.run.run_id)
+        rebuild_day.record_in_jobs(store.database, rebuilt, day=day, run_id=context.run.run_id)
         rebuild_day.raise_if_nothing_worked(rebuilt)
         return day_report.report_metrics_day(store.database, day, rebuilt)
 

@@ -10,6 +10,7 @@ from typing import Any
 from sqlalchemy import ColumnElement, Row, Select, func, or_, select, update
 from sqlalchemy.dialects import postgresql, sqlite
 
+from clarity_pipeline.domain.errors import RebuildFailed
 from clarity_pipeline.domain.sync_jobs import JobStatus, Trigger
 from clarity_pipeline.store.businesses import check_businesses_exist
 from clarity_pipeline.store.database import Database
@@ -153,6 +154,26 @@ def record_rows_written(
                 sync_jobs.c.date == day,
             )
             .values(rows_written=rows_written)
+        )
+
+
+def record_rebuild_failure(
+    database: Database, *, dagster_run_id: str, business_id: str, day: date, message: str
+) -> None:
+    """Fail the job of a run whose replies have landed and could not be made into rows."""
+    with database.transaction() as connection:
+        connection.execute(
+            update(sync_jobs)
+            .where(
+                sync_jobs.c.dagster_run_id == dagster_run_id,
+                sync_jobs.c.business_id == business_id,
+                sync_jobs.c.date == day,
+            )
+            .values(
+                status=JobStatus.FAILED.value,
+                error_code=RebuildFailed.code,
+                error_message=message,
+            )
         )
 
 

@@ -227,8 +227,6 @@ class Soak:
         connecting.probe_connection(
             self._caller(), business_id=self._somebody(), auth_failures_before_disable=1
         )
-        # A test may land a combo that the day lacked; it is normalised when the day is next built.
-        rebuild_day.rebuild(self.agency.database, day=self._yesterday, now=self.agency.now)
 
     def _sync(self, trigger: Trigger, business_ids: Collection[str] = ()) -> None:
         """What the job does, in the same order."""

@@ -9,8 +9,9 @@ import pytest
 from clarity_pipeline.domain.collection import ComboStatus
 from clarity_pipeline.domain.errors import InvalidProjectId, InvalidToken, UnknownBusiness
 from clarity_pipeline.operations.connecting import ProbeResult, connect, probe_connection
-from clarity_pipeline.store import businesses, connections
-from clarity_pipeline_tests.agency import Agency
+from clarity_pipeline.store import businesses, connections, daily_metrics
+from clarity_pipeline.store.aggregates import get_business_behavioral_aggregates
+from clarity_pipeline_tests.agency import DAY, Agency
 from clarity_pipeline_tests.factories import make_token
 from clarity_pipeline_tests.operations.test_guarded_call import caller_of
 
@@ -77,6 +78,10 @@ def test_a_test_keeps_its_reply_so_that_the_day_needs_one_call_less(agency: Agen
     assert found.succeeded
     record = connections.get_connection(agency.database, "acme")
     assert (record.last_test_result, record.last_synced_at) == ("ok", agency.now)
+    (standing,) = daily_metrics.list_slices(agency.database, start=DAY, end=DAY)
+    assert (standing.dimension_set, standing.rows > 0) == ("Device,URL", True)
+    values = get_business_behavioral_aggregates("acme", DAY, DAY, database=agency.database)
+    assert values.days_with_data == 1
     agency.sync()
     assert len(agency.calls("acme")) == 4
     assert agency.latest_job("acme").calls_used == 3

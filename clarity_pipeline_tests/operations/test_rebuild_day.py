@@ -8,7 +8,12 @@ import pytest
 from sqlalchemy import text
 
 from clarity_pipeline.domain.errors import RebuildFailed
-from clarity_pipeline.operations.rebuild_day import raise_if_nothing_worked, rebuild
+from clarity_pipeline.domain.sync_jobs import JobStatus
+from clarity_pipeline.operations.rebuild_day import (
+    raise_if_nothing_worked,
+    rebuild,
+    record_in_jobs,
+)
 from clarity_pipeline_tests.agency import DAY, Agency
 
 
@@ -59,6 +64,14 @@ def test_a_corrupt_landed_body_fails_its_business_and_its_other_slices_are_writt
         "Campaign,Channel,URL",
     }
     raise_if_nothing_worked(rebuilt)
+    run_id = agency.latest_job("acme").dagster_run_id
+    assert run_id is not None
+    record_in_jobs(agency.database, rebuilt, day=DAY, run_id=run_id)
+    failed = agency.latest_job("acme")
+    assert (failed.status, failed.error_code) == (JobStatus.FAILED, "rebuild_failed")
+    assert failed.error_message is not None
+    assert "clarity replay" in failed.error_message
+    assert agency.latest_job("globex").status is JobStatus.SUCCEEDED
 
 
 def test_when_no_business_could_be_rebuilt_it_is_nobodys_own_fault(agency: Agency) -> None:

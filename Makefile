@@ -15,7 +15,7 @@ dev: $(READY)
 	@$(BIN)/clarity dev
 
 test: $(READY)
-	@$(BIN)/python -m pytest
+	@$(BIN)/python -m pytest --numprocesses=logical --maxprocesses=4 --dist=worksteal
 
 lint: $(READY)
 	@$(BIN)/ruff check .

@@ -145,22 +145,24 @@ def record_rows_written(
     database: Database, *, dagster_run_id: str, business_id: str, day: date, rows_written: int
 ) -> None:
     """Add what a run wrote for a business-day to its job; a run without such a job is no error."""
-    with database.transaction() as connection:
-        connection.execute(
-            update(sync_jobs)
-            .where(
-                sync_jobs.c.dagster_run_id == dagster_run_id,
-                sync_jobs.c.business_id == business_id,
-                sync_jobs.c.date == day,
-            )
-            .values(rows_written=rows_written)
-        )
+    _update_job_of_run(database, dagster_run_id, business_id, day, {"rows_written": rows_written})
 
 
 def record_rebuild_failure(
     database: Database, *, dagster_run_id: str, business_id: str, day: date, message: str
 ) -> None:
     """Fail the job of a run whose replies have landed and could not be made into rows."""
+    failed = {
+        "status": JobStatus.FAILED.value,
+        "error_code": RebuildFailed.code,
+        "error_message": message,
+    }
+    _update_job_of_run(database, dagster_run_id, business_id, day, failed)
+
+
+def _update_job_of_run(
+    database: Database, dagster_run_id: str, business_id: str, day: date, values: dict[str, object]
+) -> None:
     with database.transaction() as connection:
         connection.execute(
             update(sync_jobs)
@@ -169,11 +171,7 @@ def record_rebuild_failure(
                 sync_jobs.c.business_id == business_id,
                 sync_jobs.c.date == day,
             )
-            .values(
-                status=JobStatus.FAILED.value,
-                error_code=RebuildFailed.code,
-                error_message=message,
-            )
+            .values(values)
         )
 
 

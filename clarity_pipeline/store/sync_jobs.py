@@ -161,7 +161,11 @@ def record_rebuild_failure(
 
 
 def _update_job_of_run(
-    database: Database, dagster_run_id: str, business_id: str, day: date, values: dict[str, object]
+    database: Database,
+    dagster_run_id: str,
+    business_id: str,
+    day: date,
+    values: Mapping[str, object],
 ) -> None:
     with database.transaction() as connection:
         connection.execute(

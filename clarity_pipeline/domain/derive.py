@@ -138,8 +138,8 @@ class _Side:
     def of(cls, slice_: NormalisedSlice, keys: NDArray[Any]) -> _Side:
         frame = slice_.frame.set_index("dimension_hash").reindex(keys)
         present = np.isin(keys, _hashes(slice_))
-        # Only a reply that was not cut says by leaving a tuple out that it had no visits.
-        has_none = ~present & (not slice_.report.truncated)
+        # A tuple that a reply leaves out had no visits, or was cut off: see _is_known.
+        has_none = ~present
         counts_sessions = not set(_SESSION_BLOCKS) <= set(slice_.report.missing_blocks)
         has_traffic = "Traffic" not in slice_.report.missing_blocks
         return cls(

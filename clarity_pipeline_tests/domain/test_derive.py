@@ -230,6 +230,12 @@ def test_a_negative_difference_is_null_and_counted_and_the_rest_stands() -> None
     assert found.report.negative_differences == 2
 
 
+def test_a_negative_difference_keeps_a_tuple_that_nobody_came_to() -> None:
+    found = derived([visits(sessions=4, rage=1)], [visits(sessions=4, rage=3)])
+    assert (only(found)["sessions"], only(found)["rage_clicks"]) == (0, None)
+    assert found.report.negative_differences == 1
+
+
 def test_a_tuple_that_only_the_shorter_reply_has_is_unknown_and_counted() -> None:
     found = derived([], [visits(sessions=2, rage=3)])
     row = only(found)

@@ -126,13 +126,13 @@ def test_a_reply_of_the_day_itself_always_wins() -> None:
 
 def test_of_several_pairs_the_one_closest_to_the_day_stands() -> None:
     late = NOW + timedelta(hours=9)
-    replies = [Reply(2, late, id=3), Reply(1, late, id=4), Reply(2, id=1), Reply(1, id=2)]
+    replies = [Reply(2, late, id=1), Reply(1, late, id=2), Reply(2, id=3), Reply(1, id=4)]
     pair = derivable_pairs(TWO_AGO, replies)["acme", "Device,URL"]
-    assert (pair.minuend.id, pair.subtrahend.id) == (1, 2)
-    next_day = NOW + timedelta(days=1)
-    replies += [Reply(3, next_day, id=5), Reply(2, next_day, id=6)]
+    assert (pair.minuend.id, pair.subtrahend.id) == (3, 4)
+    next_day = NOW + timedelta(days=1, minutes=1)
+    replies = [Reply(3, next_day, id=1), Reply(2, next_day, id=2), *replies[2:]]
     pair = derivable_pairs(TWO_AGO, replies)["acme", "Device,URL"]
-    assert (pair.minuend.id, pair.subtrahend.id) == (1, 2)
+    assert (pair.minuend.id, pair.subtrahend.id) == (3, 4)
 
 
 def test_a_pair_that_was_not_cut_goes_before_one_that_was() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from datetime import timedelta
 
 from sqlalchemy import text
@@ -32,8 +33,8 @@ def test_the_day_before_is_recovered_from_72_hours_and_shares_the_48(agency: Age
     """Two days were missed. Six calls of ten are free after yesterday's four; two per combo."""
     project = miss(agency, days_ago=3, sessions_per_day=30, pages=8)
     collect(agency)
-    collect(agency, DAY)
     collect(agency, NEXT_DAY)
+    collect(agency, DAY)
 
     assert asked(agency) == {1: 4, 2: 3, 3: 3}
     for day in (DAY, NEXT_DAY):
@@ -61,6 +62,10 @@ def test_without_yesterdays_reply_of_just_now_both_halves_are_asked_for(agency: 
     collect(agency, DAY, trigger=Trigger.MANUAL)
 
     assert asked(agency) == {1: 3, 2: 3}
+    job = agency.latest_job("acme")
+    assert (job.status, job.calls_used) == (JobStatus.PARTIAL, 6)
+    statuses = Counter(str(combo["status"]) for combo in (job.combos or {}).values())
+    assert statuses == {"recovered": 3, "quota_refused": 1}
     for state in slices(agency).values():
         assert stored(agency, state) == happened(project, state)
         assert state.window_end == agency.now - timedelta(days=1)

@@ -17,11 +17,18 @@ from typing import Any
 
 import psycopg
 import pytest
+from hypothesis import HealthCheck, settings
 from psycopg.sql import SQL, Identifier
 from pydantic import SecretStr
 
 from clarity_pipeline.store.database import Database
 from clarity_pipeline.store.vault import TokenVault, create_key_file
+
+# How fast a machine makes examples is no property of the code.
+settings.register_profile(
+    "project", deadline=None, suppress_health_check=[HealthCheck.too_slow], print_blob=True
+)
+settings.load_profile("project")
 
 _DATABASE_NUMBERS: Iterator[int] = itertools.count(1)
 

@@ -150,6 +150,7 @@ class _CommonReason(StrEnum):
 _COMMON_REASONS: Final = {
     "transient": _CommonReason.NETWORK,
     "service_unavailable": _CommonReason.NETWORK,
+    "network": _CommonReason.NETWORK,
     "timed_out": _CommonReason.NETWORK,
     "connection_broken": _CommonReason.NETWORK,
     "store": _CommonReason.DATABASE,

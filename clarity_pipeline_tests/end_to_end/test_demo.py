@@ -305,9 +305,13 @@ def serving(directory: Path) -> Generator[ServedUi]:
 def test_dev_serves_a_day_to_materialise_and_ends_without_a_trace(played: Played) -> None:
     with serving(played.directory) as ui:
         [repository] = ui.query(REPOSITORIES)["repositoriesOrError"]["nodes"]
-        assert repository["schedules"] == [
-            {"name": "clarity_scheduler", "scheduleState": {"status": "RUNNING"}}
-        ]
+        assert {
+            each["name"]: each["scheduleState"]["status"] for each in repository["schedules"]
+        } == {
+            "clarity_history_schedule": "RUNNING",
+            "clarity_retention_schedule": "RUNNING",
+            "clarity_scheduler": "RUNNING",
+        }
         config = {
             "ops": {
                 "clarity_raw_exports": {"config": {"business_ids": [NEWCOMER.business_id]}},

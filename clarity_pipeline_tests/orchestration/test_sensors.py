@@ -17,7 +17,7 @@ from sqlalchemy import text
 from clarity_pipeline.domain.connections import DisabledBy
 from clarity_pipeline.domain.days import day_collected_at
 from clarity_pipeline.domain.errors import StoreError
-from clarity_pipeline.domain.quota import CallOutcome
+from clarity_pipeline.domain.quota import CALL_LEASE, CallOutcome
 from clarity_pipeline.domain.sync_jobs import JobStatus, Trigger
 from clarity_pipeline.export_api.emulator import Fault
 from clarity_pipeline.operations.collect_day import plan_day
@@ -214,7 +214,8 @@ def test_the_next_sync_ends_a_killed_run_by_itself_and_fetches_only_the_rest(
 ) -> None:
     agency.connect("acme")
     run_id = kill_a_sync_in_the_middle(agency, landed=3)
-    agency.move_to(ON_TIME + timedelta(minutes=1))
+    # The call that was under way counts as one until its lease is over.
+    agency.move_to(ON_TIME + CALL_LEASE)
     agency.emulator.control.clear_calls()
     assert agency.sync().succeeded
     assert [call.dimension_set for call in agency.calls()] == ["Country,URL"]

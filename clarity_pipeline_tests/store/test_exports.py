@@ -35,7 +35,7 @@ def with_business(database: Database) -> Database:
 @settings(
     max_examples=40,
     deadline=None,
-    suppress_health_check=[HealthCheck.function_scoped_fixture],
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )
 @given(body=st.binary(max_size=3000))
 def test_any_body_comes_back_byte_for_byte(with_business: Database, body: bytes) -> None:

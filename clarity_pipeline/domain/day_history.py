@@ -123,7 +123,9 @@ def judge_day(
         wanted |= attempt.dimension_sets
     there = {item.dimension_set for item in standing if item.is_built}
     missing = tuple(name for name in COMBO_BY_DIMENSION_SET if name in wanted - there)
-    obtainable = is_obtainable(day, now=now, recovery=recovery) and business.off_since is None
+    # What has been tried may be tried again: a token that was refused is off until a new one comes.
+    is_wanted = business.off_since is None or (attempt is not None and attempt.message is not None)
+    obtainable = is_obtainable(day, now=now, recovery=recovery) and is_wanted
     if not standing:
         word, reason = _word_of_nothing(
             day,

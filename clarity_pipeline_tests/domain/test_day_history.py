@@ -161,6 +161,12 @@ def test_a_day_on_which_the_sync_was_off_is_explained_by_that() -> None:
     assert failed_first.word is DayWord.LOST
 
 
+def test_a_day_whose_token_was_refused_is_not_lost_while_a_new_one_can_still_fetch_it() -> None:
+    off = replace(ACME, off_since=ON_TIME, off_reason="refused")
+    found = judge(business=off, tried=attempt(JobStatus.AUTH_FAILED, "401"), now=ON_TIME)
+    assert (found.word, found.reason) == (DayWord.PENDING, "401")
+
+
 def test_a_day_that_the_schedule_collected_for_others_was_left_out_on_purpose() -> None:
     found = judge(left_out=True)
     assert found.word is DayWord.PAUSED

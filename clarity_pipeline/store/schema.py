@@ -35,7 +35,7 @@ from sqlalchemy.types import TypeDecorator, TypeEngine
 
 from clarity_pipeline.store.storable import storable_text
 
-SCHEMA_REVISION: Final = "0002"
+SCHEMA_REVISION: Final = "0003"
 """The newest migration; Database.open compares it before it loads Alembic, which is slow."""
 
 VERSION_TABLE: Final = "clarity_schema_version"
@@ -238,7 +238,11 @@ sync_requests = Table(
     Column("requested_at", UtcDateTime, nullable=False),
     Column("dagster_run_id", String(64)),
     Column("picked_up_at", UtcDateTime),
+    # Of a request that no run will ever work on, and why.
+    Column("refused_at", UtcDateTime),
+    Column("refusal", PlainText),
     Index(None, "picked_up_at"),
+    Index(None, "business_id", "id"),
     sqlite_autoincrement=True,
 )
 
@@ -371,5 +375,94 @@ notices = Table(
     Column("last_error", PlainText),
     Index(None, "subject", "id"),
     Index(None, "sent_at"),
+    sqlite_autoincrement=True,
+)
+
+panel_users = Table(
+    "panel_users",
+    metadata,
+    Column("id", BigId, primary_key=True),
+    # Lower case, so that nobody can have two accounts that look alike.
+    Column("login", String(254), nullable=False, unique=True),
+    Column("password_hash", PlainText, nullable=False),
+    Column("role", String(16), nullable=False),
+    Column("business_id", String(64), ForeignKey("businesses.id")),
+    Column("created_at", UtcDateTime, nullable=False),
+    Column("password_changed_at", UtcDateTime, nullable=False),
+    Column("last_login_at", UtcDateTime),
+    Column("revoked_at", UtcDateTime),
+    CheckConstraint(
+        "(role = 'client') = (business_id IS NOT NULL)", name="a_client_has_one_business"
+    ),
+    Index(None, "business_id"),
+    sqlite_autoincrement=True,
+)
+
+panel_sessions = Table(
+    "panel_sessions",
+    metadata,
+    # SHA-256 of what the cookie holds: who reads this table cannot sign in with it.
+    Column("token_hash", String(64), primary_key=True),
+    Column("user_id", BigInteger, ForeignKey("panel_users.id"), nullable=False),
+    Column("created_at", UtcDateTime, nullable=False),
+    Column("last_seen_at", UtcDateTime, nullable=False),
+    Column("expires_at", UtcDateTime, nullable=False),
+    Column("remote_address", String(64)),
+    Column("user_agent", String(300)),
+    Index(None, "user_id"),
+    Index(None, "expires_at"),
+)
+
+panel_login_failures = Table(
+    "panel_login_failures",
+    metadata,
+    Column("id", BigId, primary_key=True),
+    Column("login", String(254), nullable=False),
+    Column("remote_address", String(64), nullable=False),
+    Column("failed_at", UtcDateTime, nullable=False),
+    Index(None, "login", "failed_at"),
+    Index(None, "remote_address", "failed_at"),
+    Index(None, "failed_at"),
+    sqlite_autoincrement=True,
+)
+
+panel_setup_codes = Table(
+    "panel_setup_codes",
+    metadata,
+    Column("code_hash", String(64), primary_key=True),
+    Column("created_at", UtcDateTime, nullable=False),
+    Column("used_at", UtcDateTime),
+)
+
+panel_api_keys = Table(
+    "panel_api_keys",
+    metadata,
+    Column("id", BigId, primary_key=True),
+    Column("name", String(100), nullable=False),
+    Column("key_hash", String(64), nullable=False, unique=True),
+    Column("key_last4", String(4), nullable=False),
+    Column("scope", String(16), nullable=False),
+    # A key without a business is the agency's.
+    Column("business_id", String(64), ForeignKey("businesses.id")),
+    Column("created_by", PlainText, nullable=False),
+    Column("created_at", UtcDateTime, nullable=False),
+    Column("last_used_at", UtcDateTime),
+    Column("revoked_at", UtcDateTime),
+    sqlite_autoincrement=True,
+)
+
+audit_log = Table(
+    "audit_log",
+    metadata,
+    Column("id", BigId, primary_key=True),
+    Column("at", UtcDateTime, nullable=False),
+    Column("actor", PlainText, nullable=False),
+    Column("action", String(64), nullable=False),
+    # No foreign key: what was done stays on record whatever becomes of the business.
+    Column("business_id", String(64)),
+    Column("detail", Json),
+    Column("remote_address", String(64)),
+    Index(None, "business_id", "id"),
+    Index(None, "at"),
     sqlite_autoincrement=True,
 )

@@ -26,6 +26,7 @@ from clarity_pipeline.orchestration.raw_exports import CLARITY_API_POOL
 from clarity_pipeline.orchestration.run_history import remove_runs
 from clarity_pipeline.settings import Settings, load_settings
 from clarity_pipeline.store.database import Database
+from clarity_pipeline.store.schema import SCHEMA_REVISION
 from clarity_pipeline_tests.agency import DAY, Agency
 from clarity_pipeline_tests.conftest import dagster_postgres_url
 
@@ -149,7 +150,7 @@ def test_a_day_is_synced_with_everything_in_one_postgresql_database(
             for table in ("alembic_version", "clarity_schema_version")
         }
     assert versions["alembic_version"]
-    assert versions["clarity_schema_version"] == [("0002",)]
+    assert versions["clarity_schema_version"] == [(SCHEMA_REVISION,)]
     Database.open(postgresql_url).close()
     with open_instance(settings) as instance:
         assert instance.get_runs_count() == 0

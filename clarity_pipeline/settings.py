@@ -62,6 +62,14 @@ class Settings(BaseSettings):
     keep_runs_days: int | None = Field(
         default=None, ge=4, description="Days that Dagster's runs and their events are kept."
     )
+    panel_url: str = Field(
+        default="http://127.0.0.1:8300",
+        description="Address at which people open the panel; https makes its cookies secure.",
+    )
+    panel_frame_ancestors: str = Field(
+        default="",
+        description="Sites that may show the panel in a frame, joined by blanks; none when unset.",
+    )
 
     dagster_home_override: str | None = Field(
         default=None,
@@ -109,6 +117,7 @@ def load_settings() -> Settings:
         )
         raise ConfigurationError(f"{names} cannot be read; see the README for its form.") from None
     check_api_url(settings.api_url)
+    check_panel_addresses(settings)
     if settings.dagster_postgres_url is not None:
         check_dagster_postgres_url(settings.dagster_postgres_url)
     return settings
@@ -134,6 +143,36 @@ def check_api_url(url: str) -> str:
             "this machine only."
         )
     return url
+
+
+def check_panel_addresses(settings: Settings) -> None:
+    """Refuse addresses that would make the panel's cookies or its frames unsafe.
+
+    Raises ConfigurationError.
+    """
+    parts = urlsplit(settings.panel_url)
+    if parts.scheme not in {"http", "https"} or not parts.hostname or parts.path not in {"", "/"}:
+        raise ConfigurationError(
+            "CLARITY_PANEL_URL must be an address like https://clarity.example.com, without a path."
+        )
+    if parts.scheme == "http" and not is_loopback(parts.hostname):
+        raise ConfigurationError(
+            "CLARITY_PANEL_URL must be an https address (or http on this machine): passwords are "
+            "typed there."
+        )
+    ancestors = settings.panel_frame_ancestors.split()
+    if ancestors and parts.scheme != "https":
+        raise ConfigurationError(
+            "CLARITY_PANEL_FRAME_ANCESTORS needs an https CLARITY_PANEL_URL: browsers send no "
+            "cookie to a frame without it."
+        )
+    for ancestor in ancestors:
+        site = urlsplit(ancestor)
+        if site.scheme != "https" or not site.netloc or site.path or {";", ","} & set(ancestor):
+            raise ConfigurationError(
+                "CLARITY_PANEL_FRAME_ANCESTORS must be https addresses without a path, joined by "
+                "blanks."
+            )
 
 
 def check_dagster_postgres_url(url: SecretStr) -> None:

@@ -10,7 +10,10 @@ ClarityError                      one sentence: what happened, what to do   exit
 │   ├── NoLongerCollectable       Clarity's answer would be about another day by now
 │   ├── InvalidRequest            a call the Export API would not understand; nothing was sent
 │   ├── NotConnected              the business has no project and token
-│   └── SyncDisabled              paused, or disabled after an authentication failure
+│   ├── SyncDisabled              paused, or disabled after an authentication failure
+│   ├── InvalidLogin              a login of the panel that is malformed or taken
+│   ├── InvalidPassword           too short, too long, or easily guessed
+│   └── UnknownUser               nobody has that login
 ├── ConfigurationError            a setting cannot be used                            2
 │   └── SecretKeyError            no key, or none that reads the stored token
 ├── QuotaRefused                  no slot for this purpose until the reset            3
@@ -122,6 +125,21 @@ class SyncDisabled(InputError):
             f"{business_id}` switches it on."
         )
         self.business_id = business_id
+
+
+class InvalidLogin(InputError):
+    code = "invalid_login"
+
+
+class InvalidPassword(InputError):
+    code = "invalid_password"
+
+
+class UnknownUser(InputError):
+    code = "unknown_user"
+
+    def __init__(self, login: str) -> None:
+        super().__init__(f"There is no user {login!r}; `clarity user list` shows those there are.")
 
 
 class ConfigurationError(ClarityError):

@@ -1,0 +1,143 @@
+"""Who may do what in the panel and through its API."""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import re
+from dataclasses import dataclass
+from datetime import timedelta
+from enum import StrEnum
+from typing import Final
+
+from clarity_pipeline.domain.errors import InvalidLogin, InvalidPassword
+
+SESSION_LIFETIME: Final = timedelta(days=7)
+"""After this a person signs in again, however busy the session is."""
+
+SESSION_IDLE_LIFETIME: Final = timedelta(hours=12)
+"""A session that nobody used for so long has ended."""
+
+MIN_PASSWORD_LENGTH: Final = 12
+MAX_PASSWORD_LENGTH: Final = 256
+"""Hashing costs by length; nobody types more."""
+
+_LOGIN = re.compile(r"[a-z0-9][a-z0-9._%+@-]{1,253}")
+
+
+class Role(StrEnum):
+    """The agency sees every business, a client its own."""
+
+    AGENCY = "agency"
+    CLIENT = "client"
+
+
+class KeyScope(StrEnum):
+    """What an API key may do: look, or look and change."""
+
+    READ = "read"
+    WRITE = "write"
+
+
+class Audience(StrEnum):
+    """Whom a route is for; a route that does not say is for nobody."""
+
+    PUBLIC = "public"
+    SIGNED_IN = "signed_in"
+    AGENCY = "agency"
+    AGENCY_PEOPLE = "agency_people"
+    CLIENT = "client"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Principal:
+    """Who asks: a signed-in person, or a machine with an API key.
+
+    `name` is a login or the name of a key. `business_id` is the one business of a client, and
+    None for the agency.
+    """
+
+    role: Role
+    name: str
+    business_id: str | None
+    user_id: int | None
+    may_write: bool = True
+
+    @property
+    def is_person(self) -> bool:
+        return self.user_id is not None
+
+    @property
+    def label(self) -> str:
+        """As the audit log names it."""
+        return self.name if self.is_person else f"key: {self.name}"
+
+
+class Admission(StrEnum):
+    ADMITTED = "admitted"
+    SIGN_IN_FIRST = "sign_in_first"
+    FORBIDDEN = "forbidden"
+
+
+def admission(audience: Audience, principal: Principal | None, *, changes: bool) -> Admission:
+    """Whether somebody may use a route; `changes` says whether the request could change anything.
+
+    Decided before anything is looked up, so that a refusal tells nothing of what there is.
+    """
+    if audience is Audience.PUBLIC:
+        return Admission.ADMITTED
+    if principal is None:
+        return Admission.SIGN_IN_FIRST
+    if changes and not principal.may_write:
+        return Admission.FORBIDDEN
+    fits = {
+        Audience.SIGNED_IN: principal.is_person,
+        Audience.AGENCY: principal.role is Role.AGENCY,
+        Audience.AGENCY_PEOPLE: principal.role is Role.AGENCY and principal.is_person,
+        Audience.CLIENT: principal.role is Role.CLIENT,
+    }
+    return Admission.ADMITTED if fits[audience] else Admission.FORBIDDEN
+
+
+def parse_login(text: str) -> str:
+    """A login in the one form in which it is stored. Raises InvalidLogin."""
+    login = text.strip().lower()
+    if not _LOGIN.fullmatch(login):
+        raise InvalidLogin(
+            "A login has 2 to 254 of the characters a-z, 0-9 and . _ % + - @; a mail address is "
+            "a good one."
+        )
+    return login
+
+
+def check_new_password(password: str, *, login: str) -> str:
+    """Raises InvalidPassword for one that is too short, too long, or easily guessed."""
+    if len(password) < MIN_PASSWORD_LENGTH:
+        raise InvalidPassword(f"A password has at least {MIN_PASSWORD_LENGTH} characters.")
+    if len(password) > MAX_PASSWORD_LENGTH:
+        raise InvalidPassword(f"A password has at most {MAX_PASSWORD_LENGTH} characters.")
+    if len(set(password)) < 5 or password.lower() in {login, login.split("@")[0]}:
+        raise InvalidPassword(
+            "That password is too easily guessed; take several words that do not belong together."
+        )
+    return password
+
+
+def secret_hash(secret: str) -> str:
+    """How a session's, a key's or a set-up link's secret is stored: 64 hex digits of SHA-256.
+
+    Enough without a salt or a slow hash, since these secrets are random and long.
+    """
+    return hashlib.sha256(secret.encode()).hexdigest()
+
+
+def form_token(session_secret: str) -> str:
+    """What a form of this session must carry, so that no other site can send it.
+
+    Derived from the cookie's secret, which no other site can read; tells nothing about it.
+    """
+    return hmac.new(session_secret.encode(), b"form", hashlib.sha256).hexdigest()
+
+
+def is_form_token(given: str, session_secret: str) -> bool:
+    return hmac.compare_digest(given.encode(), form_token(session_secret).encode())

@@ -1,0 +1,50 @@
+"""What the audit log keeps record of."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+
+
+class AuditAction(StrEnum):
+    """What somebody did; the value is what the log stores, the sentence is for the page."""
+
+    CONNECTED = "connected"
+    TESTED = "tested"
+    ENABLED = "enabled"
+    DISABLED = "disabled"
+    DISCONNECTED = "disconnected"
+    PURGED = "purged"
+    SYNC_REQUESTED = "sync_requested"
+    BUSINESS_ADDED = "business_added"
+    USER_ADDED = "user_added"
+    USER_REVOKED = "user_revoked"
+    PASSWORD_CHANGED = "password_changed"  # noqa: S105 - the name of an action
+    SIGNED_IN = "signed_in"
+    SIGNED_OUT_EVERYWHERE = "signed_out_everywhere"
+    KEY_ADDED = "key_added"
+    KEY_REVOKED = "key_revoked"
+    RULE_CHANGED = "rule_changed"
+
+    @property
+    def words(self) -> str:
+        return _WORDS[self]
+
+
+_WORDS = {
+    AuditAction.CONNECTED: "connected Clarity",
+    AuditAction.TESTED: "tested the connection",
+    AuditAction.ENABLED: "switched the sync on",
+    AuditAction.DISABLED: "paused the sync",
+    AuditAction.DISCONNECTED: "disconnected Clarity",
+    AuditAction.PURGED: "deleted the history",
+    AuditAction.SYNC_REQUESTED: "asked for a sync",
+    AuditAction.BUSINESS_ADDED: "added the business",
+    AuditAction.USER_ADDED: "added a user",
+    AuditAction.USER_REVOKED: "ended a user's access",
+    AuditAction.PASSWORD_CHANGED: "changed a password",
+    AuditAction.SIGNED_IN: "signed in",
+    AuditAction.SIGNED_OUT_EVERYWHERE: "signed out everywhere",
+    AuditAction.KEY_ADDED: "made an API key",
+    AuditAction.KEY_REVOKED: "revoked an API key",
+    AuditAction.RULE_CHANGED: "changed a rule",
+}

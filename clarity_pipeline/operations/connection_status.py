@@ -12,6 +12,7 @@ from clarity_pipeline.domain.connections import (
     ConnectionFacts,
     ConnectionState,
     connection_state,
+    token_has_expired,
     token_needs_renewal,
 )
 from clarity_pipeline.domain.days import day_collected_at, due_at
@@ -57,6 +58,7 @@ class ConnectionStatus:
     record: ConnectionRecord
     state: ConnectionState
     token_needs_renewal: bool
+    token_has_expired: bool
     yesterday: date
     landed: int
     due: int
@@ -147,6 +149,7 @@ def _status(
         record=record,
         state=connection_state(facts),
         token_needs_renewal=token_needs_renewal(record.token_expires_at, now=now),
+        token_has_expired=token_has_expired(record.token_expires_at, now=now),
         yesterday=day_collected_at(now),
         landed=landed,
         due=due,

@@ -194,6 +194,11 @@ def token_needs_renewal(expires_at: datetime | None, *, now: datetime) -> bool:
     return expires_at is not None and expires_at <= now + timedelta(days=7)
 
 
+def token_has_expired(expires_at: datetime | None, *, now: datetime) -> bool:
+    """Whether the token is over by what it says itself; such a one needs renewal, too."""
+    return expires_at is not None and expires_at <= now
+
+
 def _claims(token: str) -> dict[str, Any]:
     payload = token.split(".")[1]
     try:

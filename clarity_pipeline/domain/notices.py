@@ -14,7 +14,11 @@ from datetime import date, datetime, timedelta
 from enum import StrEnum
 from typing import Final, Protocol, TypeVar
 
-from clarity_pipeline.domain.connections import ConnectionState, token_needs_renewal
+from clarity_pipeline.domain.connections import (
+    ConnectionState,
+    token_has_expired,
+    token_needs_renewal,
+)
 from clarity_pipeline.domain.days import day_collected_at
 from clarity_pipeline.domain.sync_jobs import JobStatus
 
@@ -361,7 +365,7 @@ def _token_notice(standing: ConnectionStanding, *, now: datetime) -> Notice:
     if expires_at is None or not token_needs_renewal(expires_at, now=now):
         until = f"It is valid until {_instant(expires_at)}." if expires_at else "It has no end."
         return _well(subject, f"{who}: the Clarity token has been renewed", until)
-    is_over = expires_at <= now
+    is_over = token_has_expired(expires_at, now=now)
     return Notice(
         subject=subject,
         state="expired" if is_over else "expires_soon",

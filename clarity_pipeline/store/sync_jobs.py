@@ -232,6 +232,14 @@ def latest_attempts(database: Database, *, business_ids: Collection[str]) -> dic
     )
 
 
+def latest_syncs_of_day(
+    database: Database, *, day: date, business_ids: Collection[str]
+) -> dict[str, SyncJob]:
+    """The newest job of each business about this day, replays left out."""
+    jobs = sync_jobs.c
+    return _newest(database, business_ids, jobs.date == day, jobs.trigger != Trigger.REPLAY.value)
+
+
 def latest_errors(database: Database, *, business_ids: Collection[str]) -> dict[str, SyncJob]:
     """The newest job of each business that has an error to tell of."""
     return _newest(database, business_ids, sync_jobs.c.error_message.is_not(None))

@@ -24,6 +24,7 @@ from clarity_pipeline.domain.connections import (
     parse_project_id,
     parse_token,
     token_fingerprint,
+    token_has_expired,
     token_needs_renewal,
 )
 from clarity_pipeline.domain.errors import (
@@ -187,6 +188,12 @@ def test_a_token_needs_renewal_in_its_last_week() -> None:
     assert token_needs_renewal(NOW - timedelta(days=1), now=NOW)
     assert not token_needs_renewal(NOW + timedelta(days=7, seconds=1), now=NOW)
     assert not token_needs_renewal(None, now=NOW)
+
+
+def test_a_token_has_expired_from_the_instant_that_it_names() -> None:
+    assert token_has_expired(NOW, now=NOW)
+    assert not token_has_expired(NOW + timedelta(seconds=1), now=NOW)
+    assert not token_has_expired(None, now=NOW)
 
 
 SYNCED_AT = NOW - timedelta(hours=11)

@@ -11,6 +11,8 @@ ClarityError                      one sentence: what happened, what to do   exit
 │   ├── InvalidRequest            a call the Export API would not understand; nothing was sent
 │   ├── NotConnected              the business has no project and token
 │   ├── SyncDisabled              paused, or disabled after an authentication failure
+│   ├── UnknownSyncRequest        the business has no sync request of that number
+│   ├── PurgeRefused              still connected, a job still running, or not confirmed
 │   ├── InvalidLogin              a login of the panel that is malformed or taken
 │   ├── InvalidPassword           too short, too long, or easily guessed
 │   └── UnknownUser               nobody has that login
@@ -125,6 +127,19 @@ class SyncDisabled(InputError):
             f"{business_id}` switches it on."
         )
         self.business_id = business_id
+
+
+class UnknownSyncRequest(InputError):
+    code = "unknown_sync_request"
+
+    def __init__(self, business_id: str, *, request_id: int) -> None:
+        super().__init__(
+            f"Business {business_id!r} has no sync request {request_id}; ask for a sync first."
+        )
+
+
+class PurgeRefused(InputError):
+    code = "purge_refused"
 
 
 class InvalidLogin(InputError):

@@ -207,6 +207,34 @@ def find_job(
     return next(iter(_jobs(database, statement)), None)
 
 
+def jobs_before(
+    database: Database,
+    *,
+    business_id: str,
+    status: JobStatus | None,
+    before_id: int | None,
+    limit: int,
+) -> list[SyncJob]:
+    """The jobs of a business that are older than one, newest first; without it from the newest on.
+
+    Raises UnknownBusiness.
+    """
+    jobs = sync_jobs.c
+    statement = (
+        select(sync_jobs)
+        .where(jobs.business_id == business_id)
+        .order_by(jobs.id.desc())
+        .limit(limit)
+    )
+    if status is not None:
+        statement = statement.where(jobs.status == status.value)
+    if before_id is not None:
+        statement = statement.where(jobs.id < before_id)
+    with database.reading() as connection:
+        check_businesses_exist(connection, [business_id])
+        return [_job(row) for row in connection.execute(statement)]
+
+
 def running_jobs(
     database: Database, *, day: date | None = None, worker: str | None = None
 ) -> list[SyncJob]:
@@ -244,12 +272,28 @@ def latest_attempts(database: Database, *, business_ids: Collection[str]) -> dic
     )
 
 
-def latest_syncs_of_day(
+@dataclass(frozen=True, slots=True)
+class JobOutcome:
+    """How a job stands, and since when (UTC): it ended then, or has been running since."""
+
+    status: JobStatus
+    at: datetime
+
+
+def outcomes_of_day(
     database: Database, *, day: date, business_ids: Collection[str]
-) -> dict[str, SyncJob]:
-    """The newest job of each business about this day, replays left out."""
+) -> dict[str, JobOutcome]:
+    """How the newest job of each business about this day stands, replays left out."""
     jobs = sync_jobs.c
-    return _newest(database, business_ids, jobs.date == day, jobs.trigger != Trigger.REPLAY.value)
+    newest = _newest_ids(business_ids, jobs.date == day, jobs.trigger != Trigger.REPLAY.value)
+    statement = select(
+        jobs.business_id, jobs.status, func.coalesce(jobs.finished_at, jobs.started_at).label("at")
+    ).where(jobs.id.in_(newest))
+    with database.reading() as connection:
+        return {
+            row.business_id: JobOutcome(JobStatus(row.status), row.at)
+            for row in connection.execute(statement)
+        }
 
 
 def latest_errors(database: Database, *, business_ids: Collection[str]) -> dict[str, SyncJob]:
@@ -260,13 +304,17 @@ def latest_errors(database: Database, *, business_ids: Collection[str]) -> dict[
 def _newest(
     database: Database, business_ids: Collection[str], *which: ColumnElement[bool]
 ) -> dict[str, SyncJob]:
-    newest = (
+    newest = _newest_ids(business_ids, *which)
+    jobs = _jobs(database, select(sync_jobs).where(sync_jobs.c.id.in_(newest)))
+    return {job.business_id: job for job in jobs}
+
+
+def _newest_ids(business_ids: Collection[str], *which: ColumnElement[bool]) -> Select[int]:
+    return (
         select(func.max(sync_jobs.c.id))
         .where(sync_jobs.c.business_id.in_(set(business_ids)), *which)
         .group_by(sync_jobs.c.business_id)
     )
-    jobs = _jobs(database, select(sync_jobs).where(sync_jobs.c.id.in_(newest)))
-    return {job.business_id: job for job in jobs}
 
 
 def _outcome(

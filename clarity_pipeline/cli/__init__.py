@@ -26,6 +26,7 @@ from clarity_pipeline.cli import (
     figures,
     history,
     notices,
+    purge,
     retention,
     upkeep,
 )
@@ -52,6 +53,7 @@ for module in (
     figures,
     notices,
     retention,
+    purge,
     emulator,
     demo,
 ):

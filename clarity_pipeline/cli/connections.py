@@ -115,9 +115,6 @@ def connect_many(
         typer.Argument(
             metavar="FILE",
             help="CSV with the columns business_id, name, project_id, token; - for standard input.",
-            exists=True,
-            dir_okay=False,
-            allow_dash=True,
         ),
     ],
     *,
@@ -327,10 +324,14 @@ def job_document(job: SyncJob) -> dict[str, object]:
 
 def _read_list(file: Path) -> str:
     from clarity_pipeline.domain.connection_list import decode_connection_list
+    from clarity_pipeline.domain.errors import InvalidConnectionList
 
     if str(file) == "-":
         return sys.stdin.read()
-    return decode_connection_list(file.read_bytes())
+    try:
+        return decode_connection_list(file.read_bytes())
+    except OSError as error:
+        raise InvalidConnectionList(f"{file} cannot be read ({error.strerror}).") from None
 
 
 def _read_token() -> str:

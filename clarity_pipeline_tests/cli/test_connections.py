@@ -9,8 +9,8 @@ import pytest
 from sqlalchemy import update
 
 from clarity_pipeline.export_api.emulator import Fault, emulator_token
-from clarity_pipeline.store.schema import business_config
 from clarity_pipeline.store.businesses import add_business
+from clarity_pipeline.store.schema import business_config
 from clarity_pipeline_tests.cli.conftest import Desk
 
 

@@ -22,8 +22,12 @@ from clarity_pipeline.domain.errors import (
 )
 from clarity_pipeline.domain.sync_jobs import JobStatus
 
-_BUSINESS_ID = re.compile(r"[a-z0-9_-]{1,64}")
-_PROJECT_ID = re.compile(r"[A-Za-z0-9]{6,20}")
+BUSINESS_ID_PATTERN: Final = "[a-z0-9_\\-]{1,64}"
+PROJECT_ID_PATTERN: Final = "[A-Za-z0-9]{6,20}"
+"""Both are read by browsers too, as the `pattern` of a field: in the syntax that both share."""
+
+_BUSINESS_ID = re.compile(BUSINESS_ID_PATTERN)
+_PROJECT_ID = re.compile(PROJECT_ID_PATTERN)
 _JWT = re.compile(r"[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+")
 
 TOKEN_AUDIENCE: Final = "clarity.data-exporter"  # noqa: S105 - the public audience claim, no secret

@@ -29,6 +29,8 @@ from clarity_pipeline.panel.templating import STATIC_DIRECTORY, page
 
 API_VERSION: Final = "1.0.0"
 
+_NOTICE: Final = {"HX-Retarget": "#notice", "HX-Reswap": "innerHTML", "HX-Reselect": ".note"}
+
 _log = logging.getLogger(__name__)
 
 
@@ -88,6 +90,9 @@ def tell(request: Request, error: Exception) -> Response:
         return RedirectResponse(address, status_code=303)
     template = "error_fragment.html" if is_fragment else "error.html"
     response = page(request, template, status_code=problem.status, problem=problem)
+    if is_fragment:
+        # Whatever the request was to swap, and whichever part of a page it was to take.
+        response.headers.update(_NOTICE)
     response.headers.update(problem.headers)
     return response
 

@@ -15,8 +15,9 @@ from markupsafe import Markup
 from starlette.responses import HTMLResponse
 
 from clarity_pipeline.domain.access import Principal, Role, form_token
-from clarity_pipeline.panel.guard import FORM_TOKEN_FIELD, cookie_name
+from clarity_pipeline.panel.guard import FORM_TOKEN_FIELD, cookie_name, current_principal
 from clarity_pipeline.panel.services import services_of
+from clarity_pipeline.store.businesses import Business
 
 UNKNOWN: Final = "\N{EN DASH}"
 HERE: Final = Path(__file__).parent
@@ -41,8 +42,20 @@ def page(request: Request, template: str, *, status_code: int = 200, **values: A
         "is_agency": isinstance(principal, Principal) and principal.role is Role.AGENCY,
         "form_token": form_token(secret) if secret and principal else "",
         "now": services_of(request).clock(),
+        "business": getattr(request.state, "business", None),
+        "base": base_of(request),
     }
     return _templates.TemplateResponse(request, template, shared | values, status_code=status_code)
+
+
+def base_of(request: Request) -> str:
+    """Where the pages of the business that a request is about begin; empty for other pages."""
+    business = getattr(request.state, "business", None)
+    if not isinstance(business, Business):
+        return ""
+    if current_principal(request).role is Role.AGENCY:
+        return f"/agency/businesses/{business.id}/clarity"
+    return "/client/clarity"
 
 
 def static_url(path: str) -> str:

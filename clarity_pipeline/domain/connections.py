@@ -14,7 +14,12 @@ from typing import Any, Final, cast
 
 from pydantic import SecretStr
 
-from clarity_pipeline.domain.errors import InvalidBusinessId, InvalidProjectId, InvalidToken
+from clarity_pipeline.domain.errors import (
+    InvalidBusinessId,
+    InvalidBusinessName,
+    InvalidProjectId,
+    InvalidToken,
+)
 from clarity_pipeline.domain.sync_jobs import JobStatus
 
 BUSINESS_ID_PATTERN: Final = "[a-z0-9_\\-]{1,64}"
@@ -33,6 +38,9 @@ _TESTS_WITHOUT_A_FAULT: Final = frozenset({None, "ok", "rate_limited"})
 
 MAX_TOKEN_LENGTH: Final = 8192
 """Real tokens have about 700 characters; this bounds what anybody can paste."""
+
+
+MAX_NAME_LENGTH: Final = 200
 
 
 class DisabledBy(StrEnum):
@@ -140,6 +148,16 @@ def parse_business_id(text: str) -> str:
             f"{text!r} is not a business id: use 1 to 64 of the characters a-z, 0-9, _ and -."
         )
     return text
+
+
+def parse_business_name(text: str, *, business_id: str) -> str:
+    """The name that people read; the id where there is none. Raises InvalidBusinessName."""
+    name = text.strip()
+    if len(name) > MAX_NAME_LENGTH or not name.isprintable():
+        raise InvalidBusinessName(
+            f"A business's name has at most {MAX_NAME_LENGTH} characters, all of them printable."
+        )
+    return name or business_id
 
 
 def parse_project_id(text: str) -> str:

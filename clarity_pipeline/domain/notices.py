@@ -149,6 +149,7 @@ class _CommonReason(StrEnum):
     NETWORK = "unreachable"
     DATABASE = "database"
     ANSWERS = "refused"
+    REBUILD = "not_rebuilt"
 
 
 _COMMON_REASONS: Final = {
@@ -165,6 +166,8 @@ _COMMON_REASONS: Final = {
     "request_rejected": _CommonReason.ANSWERS,
     "reply_unreadable": _CommonReason.ANSWERS,
     "dimension_ignored": _CommonReason.ANSWERS,
+    "rebuild_failed": _CommonReason.REBUILD,
+    "replay_failed": _CommonReason.REBUILD,
 }
 """Codes of errors that can strike everybody together; a refused token is each business's own."""
 
@@ -172,11 +175,13 @@ _COMMON_TITLES: Final = {
     _CommonReason.NETWORK: "Clarity cannot be reached",
     _CommonReason.DATABASE: "Our database fails",
     _CommonReason.ANSWERS: "Clarity answers no business as expected",
+    _CommonReason.REBUILD: "What has landed cannot be made into numbers",
 }
 _COMMON_ADVICE: Final = {
     _CommonReason.NETWORK: "Check the network of this machine and Clarity's service status",
     _CommonReason.DATABASE: "Check the database and its disk",
     _CommonReason.ANSWERS: "Clarity may have changed its API; the replies are kept as landed",
+    _CommonReason.REBUILD: "Every reply is kept: mend that",
 }
 
 

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, time
+from typing import Final
 
 from clarity_pipeline.domain.connections import (
     ConnectionFacts,
@@ -15,13 +16,17 @@ from clarity_pipeline.domain.connections import (
 )
 from clarity_pipeline.domain.days import day_collected_at, due_at
 from clarity_pipeline.domain.dimensions import combos_of_a_day
+from clarity_pipeline.domain.errors import RebuildFailed
 from clarity_pipeline.domain.quota import QuotaState, utc_day_of
 from clarity_pipeline.domain.sync_jobs import JobStatus, Trigger
 from clarity_pipeline.operations.collect_day import wants_overview
+from clarity_pipeline.operations.replay_day import REPLAY_FAILED
 from clarity_pipeline.store import connections, exports, quota_ledger, sync_jobs
 from clarity_pipeline.store.connections import ConnectionRecord
 from clarity_pipeline.store.database import Database
 from clarity_pipeline.store.sync_jobs import SyncJob
+
+_NOT_REBUILT: Final = frozenset({RebuildFailed.code, REPLAY_FAILED})
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,7 +91,7 @@ def connection_statuses(
     last_jobs = sync_jobs.latest_jobs(database, business_ids=ids)
     attempts = sync_jobs.latest_attempts(database, business_ids=ids)
     errors = sync_jobs.latest_errors(database, business_ids=ids)
-    yesterdays_jobs = sync_jobs.latest_syncs_of_day(database, day=yesterday, business_ids=ids)
+    yesterdays_jobs = sync_jobs.jobs_of_day(database, day=yesterday, business_ids=ids)
     quotas = quota_ledger.quota_states(
         database,
         project_ids={record.project_id for record in records if record.project_id},
@@ -99,7 +104,7 @@ def connection_statuses(
             now=now,
             overview_default=overview_default,
             landed=landed.get(record.business_id, 0),
-            yesterdays_job=yesterdays_jobs.get(record.business_id),
+            yesterdays_jobs=yesterdays_jobs.get(record.business_id, []),
             last_attempt=_last_attempt(attempts.get(record.business_id)),
             last_error=_last_error(errors.get(record.business_id)),
             last_job=last_jobs.get(record.business_id),
@@ -115,13 +120,14 @@ def _status(
     now: datetime,
     overview_default: bool,
     landed: int,
-    yesterdays_job: SyncJob | None,
+    yesterdays_jobs: Sequence[SyncJob],
     last_attempt: LastAttempt | None,
     last_error: LastError | None,
     last_job: SyncJob | None,
     quota: QuotaState | None,
 ) -> ConnectionStatus:
     due = len(combos_of_a_day(overview=wants_overview(record, overview_default)))
+    sync = next((job for job in yesterdays_jobs if job.trigger is not Trigger.REPLAY), None)
     midnight = datetime.combine(utc_day_of(now), time.min, tzinfo=UTC)
     facts = ConnectionFacts(
         is_connected=record.is_connected,
@@ -131,10 +137,9 @@ def _status(
         last_tested_at=record.last_tested_at,
         last_test_result=record.last_test_result,
         last_synced_at=record.last_synced_at,
-        yesterdays_job=yesterdays_job.status if yesterdays_job else None,
-        yesterdays_job_at=(
-            yesterdays_job.finished_at or yesterdays_job.started_at if yesterdays_job else None
-        ),
+        yesterdays_job=sync.status if sync else None,
+        yesterdays_job_at=(sync.finished_at or sync.started_at) if sync else None,
+        yesterdays_rebuild_failed=_has_failed_to_rebuild(yesterdays_jobs),
         yesterday_is_complete=landed >= due,
         is_expected=now >= due_at(day_collected_at(now)) and record.created_at < midnight,
     )
@@ -152,6 +157,14 @@ def _status(
         last_error=last_error,
         last_job=last_job,
         quota=quota,
+    )
+
+
+def _has_failed_to_rebuild(newest_first: Sequence[SyncJob]) -> bool:
+    """Whether the newest job, a replay as well as a sync, has left what had landed unmade."""
+    return any(
+        job.status is JobStatus.FAILED and job.error_code in _NOT_REBUILT
+        for job in newest_first[:1]
     )
 
 

@@ -151,7 +151,7 @@ def record_rows_written(
 def record_rebuild_failure(
     database: Database, *, dagster_run_id: str, business_id: str, day: date, message: str
 ) -> None:
-    """Fail the job of a run whose replies have landed and could not be made into rows."""
+    """Fail the job of a run whose replies have landed and could not be made into rows or sums."""
     failed = {
         "status": JobStatus.FAILED.value,
         "error_code": RebuildFailed.code,
@@ -211,6 +211,21 @@ def running_jobs(
     return _jobs(database, statement)
 
 
+def jobs_of_day(
+    database: Database, *, day: date, business_ids: Collection[str]
+) -> dict[str, list[SyncJob]]:
+    """The jobs about this day, by business, newest first; one without any is left out."""
+    statement = (
+        select(sync_jobs)
+        .where(sync_jobs.c.business_id.in_(set(business_ids)), sync_jobs.c.date == day)
+        .order_by(sync_jobs.c.id.desc())
+    )
+    jobs: dict[str, list[SyncJob]] = {}
+    for job in _jobs(database, statement):
+        jobs.setdefault(job.business_id, []).append(job)
+    return jobs
+
+
 def latest_jobs(database: Database, *, business_ids: Collection[str]) -> dict[str, SyncJob]:
     """The newest job of each of these businesses; one that never had a job is left out."""
     return _newest(database, business_ids)
@@ -230,14 +245,6 @@ def latest_attempts(database: Database, *, business_ids: Collection[str]) -> dic
         jobs.status != JobStatus.SKIPPED.value,
         or_(jobs.trigger != Trigger.BACKFILL.value, jobs.calls_used > 0),
     )
-
-
-def latest_syncs_of_day(
-    database: Database, *, day: date, business_ids: Collection[str]
-) -> dict[str, SyncJob]:
-    """The newest job of each business about this day, replays left out."""
-    jobs = sync_jobs.c
-    return _newest(database, business_ids, jobs.date == day, jobs.trigger != Trigger.REPLAY.value)
 
 
 def latest_errors(database: Database, *, business_ids: Collection[str]) -> dict[str, SyncJob]:

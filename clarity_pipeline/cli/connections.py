@@ -383,6 +383,7 @@ def _status_document(each: ConnectionStatus) -> dict[str, object]:
         **_connection_document(each.record),
         "state": each.state.value,
         "token_needs_renewal": each.token_needs_renewal,
+        "token_has_expired": each.token_has_expired,
         "yesterday": {"day": each.yesterday, "landed": each.landed, "due": each.due},
         "last_success": each.last_success,
         "last_attempt": _attempt_document(each.last_attempt) if each.last_attempt else None,
@@ -446,7 +447,7 @@ def _print_details(each: ConnectionStatus) -> None:
         "state": _state_cell(each),
         "project": cell(record.project_id),
         "token": cell(f"…{record.token_last4}" if record.token_last4 else None),
-        "token expires": cell(
+        f"token {_expires(each)}": cell(
             instant(record.token_expires_at), "bad" if each.token_needs_renewal else ""
         ),
         "last success": cell(instant(each.last_success)),
@@ -476,6 +477,10 @@ def _attempt_in_words(attempt: LastAttempt | None) -> str | None:
     return f"{instant(attempt.at)}, {attempt.trigger.value}: {status}"
 
 
+def _expires(each: ConnectionStatus) -> str:
+    return "expired" if each.token_has_expired else "expires"
+
+
 def _landed_of_due(each: ConnectionStatus) -> str | None:
     return f"{each.landed} of {each.due}" if each.record.is_connected else None
 
@@ -488,16 +493,23 @@ def _calls_in_words(state: QuotaState | None) -> str | None:
 
 def _remarks(each: ConnectionStatus) -> list[str]:
     """What somebody should know or do; an error that data were stored after is left out."""
+    from clarity_pipeline.domain.connections import ConnectionState
+
     record, error = each.record, each.last_error
     remarks: list[str] = []
     if each.token_needs_renewal and record.token_expires_at is not None:
         remarks.append(
-            f"the token expires {instant(record.token_expires_at)}; generate a new one in Clarity "
-            f"and run `clarity connect {record.business_id} --project-id {record.project_id}`."
+            f"the token {_expires(each)} {instant(record.token_expires_at)}; generate a new one "
+            f"in Clarity and run `clarity connect {record.business_id} "
+            f"--project-id {record.project_id}`."
         )
     if record.disabled_reason:
         remarks.append(f"switched off {instant(record.disabled_at)}: {record.disabled_reason}")
-    is_mended = each.landed >= each.due and record.last_test_result in {None, "ok"}
+    is_mended = (
+        each.landed >= each.due
+        and each.state is not ConnectionState.FAILING
+        and record.last_test_result in {None, "ok"}
+    )
     if error is not None and not is_mended:
         remarks.append(f"last error, about {error.day}: {error.message}")
     return remarks

@@ -273,6 +273,29 @@ def record_in_jobs(database: Database, rebuilt: Rebuilt, *, day: date, run_id: s
             day=day,
             rows_written=rows_written(counts),
         )
+    _record_failures(
+        database,
+        rebuilt,
+        said="What had landed is kept, but could not be made into rows",
+        day=day,
+        run_id=run_id,
+    )
+
+
+def record_roll_up_in_jobs(database: Database, rebuilt: Rebuilt, *, day: date, run_id: str) -> None:
+    """Fail this run's sync jobs of businesses whose rows could not be rolled up."""
+    _record_failures(
+        database,
+        rebuilt,
+        said="The rows of the day are there, but could not be rolled up into aggregates",
+        day=day,
+        run_id=run_id,
+    )
+
+
+def _record_failures(
+    database: Database, rebuilt: Rebuilt, *, said: str, day: date, run_id: str
+) -> None:
     for business_id, message in rebuilt.failures.items():
         sync_jobs.record_rebuild_failure(
             database,
@@ -280,8 +303,8 @@ def record_in_jobs(database: Database, rebuilt: Rebuilt, *, day: date, run_id: s
             business_id=business_id,
             day=day,
             message=(
-                f"What had landed is kept, but could not be made into rows: {message} Once that is "
-                f"mended, `clarity replay --from {day} --to {day}` rebuilds it without a call."
+                f"{said}: {message} Once that is mended, `clarity replay --from {day} --to {day}` "
+                "rebuilds it without a call."
             ),
         )
 

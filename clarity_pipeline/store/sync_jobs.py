@@ -151,7 +151,7 @@ def record_rows_written(
 def record_rebuild_failure(
     database: Database, *, dagster_run_id: str, business_id: str, day: date, message: str
 ) -> None:
-    """Fail the job of a run whose replies have landed and could not be made into rows."""
+    """Fail the job of a run whose replies have landed and could not be made into rows or sums."""
     failed = {
         "status": JobStatus.FAILED.value,
         "error_code": RebuildFailed.code,
@@ -209,6 +209,21 @@ def running_jobs(
     if worker is not None:
         statement = statement.where(sync_jobs.c.worker == worker)
     return _jobs(database, statement)
+
+
+def jobs_of_day(
+    database: Database, *, day: date, business_ids: Collection[str]
+) -> dict[str, list[SyncJob]]:
+    """The jobs about this day, by business, newest first; one without any is left out."""
+    statement = (
+        select(sync_jobs)
+        .where(sync_jobs.c.business_id.in_(set(business_ids)), sync_jobs.c.date == day)
+        .order_by(sync_jobs.c.id.desc())
+    )
+    jobs: dict[str, list[SyncJob]] = {}
+    for job in _jobs(database, statement):
+        jobs.setdefault(job.business_id, []).append(job)
+    return jobs
 
 
 def latest_jobs(database: Database, *, business_ids: Collection[str]) -> dict[str, SyncJob]:

@@ -6,8 +6,10 @@ import stat
 from datetime import UTC, datetime, timedelta
 
 import pytest
+from sqlalchemy import update
 
 from clarity_pipeline.export_api.emulator import Fault, emulator_token
+from clarity_pipeline.store.schema import business_config
 from clarity_pipeline_tests.cli.conftest import Desk
 
 
@@ -75,6 +77,18 @@ def test_connecting_warns_of_a_token_that_expires_within_a_week(desk: Desk) -> N
     )
     assert "The token expires" in desk.succeed("status", "acme").out
     assert "acme: the token expires" in desk.succeed("status").out
+
+
+def test_a_token_that_is_over_expired_and_does_not_expire(desk: Desk) -> None:
+    desk.connect("acme")
+    with desk.open_database() as database, database.transaction() as connection:
+        connection.execute(
+            update(business_config).values(token_expires_at=datetime(2026, 1, 2, 3, 4, tzinfo=UTC))
+        )
+    said = desk.succeed("status", "acme").out
+    assert "The token expired 2026-01-02 03:04 UTC; generate a new one" in said
+    assert "expires" not in said
+    assert desk.succeed("status", "acme", "--json").document["businesses"][0]["token_has_expired"]
 
 
 def test_a_connection_as_json(desk: Desk) -> None:

@@ -25,6 +25,7 @@ from clarity_pipeline.cli import (
     figures,
     history,
     notices,
+    purge,
     retention,
     upkeep,
 )
@@ -51,6 +52,7 @@ for module in (
     figures,
     notices,
     retention,
+    purge,
     emulator,
     demo,
 ):

@@ -13,7 +13,9 @@ ClarityError                      one sentence: what happened, what to do   exit
 │   ├── SyncDisabled              paused, or disabled after an authentication failure
 │   ├── InvalidLogin              a login of the panel that is malformed or taken
 │   ├── InvalidPassword           too short, too long, or easily guessed
-│   └── UnknownUser               nobody has that login
+│   ├── UnknownUser               nobody has that login
+│   ├── UnknownSyncRequest        the business has no sync request of that number
+│   └── PurgeRefused              still connected, a job still running, or not confirmed
 ├── ConfigurationError            a setting cannot be used                            2
 │   └── SecretKeyError            no key, or none that reads the stored token
 ├── QuotaRefused                  no slot for this purpose until the reset            3
@@ -140,6 +142,19 @@ class UnknownUser(InputError):
 
     def __init__(self, login: str) -> None:
         super().__init__(f"There is no user {login!r}; `clarity user list` shows those there are.")
+
+
+class UnknownSyncRequest(InputError):
+    code = "unknown_sync_request"
+
+    def __init__(self, business_id: str, *, request_id: int) -> None:
+        super().__init__(
+            f"Business {business_id!r} has no sync request {request_id}; ask for a sync first."
+        )
+
+
+class PurgeRefused(InputError):
+    code = "purge_refused"
 
 
 class ConfigurationError(ClarityError):

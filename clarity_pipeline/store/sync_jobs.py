@@ -195,6 +195,18 @@ def list_jobs(
     return _jobs(database, statement)
 
 
+def find_job(
+    database: Database, *, dagster_run_id: str, business_id: str, day: date
+) -> SyncJob | None:
+    """The job of a run for a business-day; None while, or because, it has opened none."""
+    statement = select(sync_jobs).where(
+        sync_jobs.c.dagster_run_id == dagster_run_id,
+        sync_jobs.c.business_id == business_id,
+        sync_jobs.c.date == day,
+    )
+    return next(iter(_jobs(database, statement)), None)
+
+
 def running_jobs(
     database: Database, *, day: date | None = None, worker: str | None = None
 ) -> list[SyncJob]:

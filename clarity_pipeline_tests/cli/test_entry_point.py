@@ -42,6 +42,7 @@ COMMANDS: tuple[list[str], ...] = (
     ["notices", "send"],
     ["keys", "generate"],
     ["keys", "rotate"],
+    ["purge"],
     ["emulator"],
     ["demo"],
     ["dev"],

@@ -69,6 +69,19 @@ def resets_at(utc_day: date) -> datetime:
     return datetime.combine(utc_day + timedelta(days=1), time.min, tzinfo=UTC)
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class QuotaUsage:
+    """What a project has used on one UTC day, without what is kept for the schedule."""
+
+    used: int
+    rate_limited: bool
+
+    @property
+    def is_spent(self) -> bool:
+        """Whether nobody can make a call any more today, by our count or by Clarity's word."""
+        return self.rate_limited or self.used >= DAILY_CALL_LIMIT
+
+
 @dataclass(frozen=True, slots=True)
 class QuotaState:
     """A project's calls on one UTC day: `used`, `kept` for the schedule, and the rest free."""
@@ -79,6 +92,10 @@ class QuotaState:
     kept: int = 0
     rate_limited: bool = False
     limit: int = DAILY_CALL_LIMIT
+
+    @property
+    def usage(self) -> QuotaUsage:
+        return QuotaUsage(used=self.used, rate_limited=self.rate_limited)
 
     @property
     def free(self) -> int:

@@ -24,7 +24,7 @@ from clarity_pipeline.operations.replay_day import REPLAY_FAILED
 from clarity_pipeline.store import connections, exports, quota_ledger, sync_jobs
 from clarity_pipeline.store.connections import ConnectionRecord
 from clarity_pipeline.store.database import Database
-from clarity_pipeline.store.sync_jobs import SyncJob
+from clarity_pipeline.store.sync_jobs import JobOutcome, SyncJob
 
 _NOT_REBUILT: Final = frozenset({RebuildFailed.code, REPLAY_FAILED})
 
@@ -91,7 +91,7 @@ def connection_statuses(
     last_jobs = sync_jobs.latest_jobs(database, business_ids=ids)
     attempts = sync_jobs.latest_attempts(database, business_ids=ids)
     errors = sync_jobs.latest_errors(database, business_ids=ids)
-    yesterdays_jobs = sync_jobs.jobs_of_day(database, day=yesterday, business_ids=ids)
+    yesterdays_jobs = sync_jobs.outcomes_of_day(database, day=yesterday, business_ids=ids)
     quotas = quota_ledger.quota_states(
         database,
         project_ids={record.project_id for record in records if record.project_id},
@@ -114,34 +114,92 @@ def connection_statuses(
     ]
 
 
+def connection_states(
+    database: Database,
+    records: Collection[ConnectionRecord],
+    *,
+    now: datetime,
+    overview_default: bool,
+) -> dict[str, ConnectionState]:
+    """The states of these businesses alone: what a list of all is sorted and filtered by.
+
+    The same as in `connection_statuses`, for a tenth of the time.
+    """
+    ids = [record.business_id for record in records]
+    yesterday = day_collected_at(now)
+    landed = exports.landed_combos(database, day=yesterday, business_ids=ids)
+    outcomes = sync_jobs.outcomes_of_day(database, day=yesterday, business_ids=ids)
+    usage = quota_ledger.quota_usage(
+        database,
+        project_ids={record.project_id for record in records if record.project_id},
+        now=now,
+    )
+    return {
+        record.business_id: connection_state(
+            _facts(
+                record,
+                now=now,
+                overview_default=overview_default,
+                landed=landed.get(record.business_id, 0),
+                yesterdays_jobs=outcomes.get(record.business_id, []),
+                is_rate_limited=record.project_id is not None
+                and record.project_id in usage
+                and usage[record.project_id].is_spent,
+            )
+        )
+        for record in records
+    }
+
+
+def _facts(
+    record: ConnectionRecord,
+    *,
+    now: datetime,
+    overview_default: bool,
+    landed: int,
+    yesterdays_jobs: Sequence[JobOutcome],
+    is_rate_limited: bool,
+) -> ConnectionFacts:
+    sync = next((job for job in yesterdays_jobs if job.trigger is not Trigger.REPLAY), None)
+    midnight = datetime.combine(utc_day_of(now), time.min, tzinfo=UTC)
+    return ConnectionFacts(
+        is_connected=record.is_connected,
+        disabled_by=record.disabled_by,
+        is_rate_limited_today=is_rate_limited,
+        last_tested_at=record.last_tested_at,
+        last_test_result=record.last_test_result,
+        last_synced_at=record.last_synced_at,
+        yesterdays_job=sync.status if sync else None,
+        yesterdays_job_at=sync.at if sync else None,
+        yesterdays_rebuild_failed=_has_failed_to_rebuild(yesterdays_jobs),
+        yesterday_is_complete=landed >= _due(record, overview_default),
+        is_expected=now >= due_at(day_collected_at(now)) and record.created_at < midnight,
+    )
+
+
+def _due(record: ConnectionRecord, overview_default: bool) -> int:  # noqa: FBT001
+    return len(combos_of_a_day(overview=wants_overview(record, overview_default)))
+
+
 def _status(
     record: ConnectionRecord,
     *,
     now: datetime,
     overview_default: bool,
     landed: int,
-    yesterdays_jobs: Sequence[SyncJob],
+    yesterdays_jobs: Sequence[JobOutcome],
     last_attempt: LastAttempt | None,
     last_error: LastError | None,
     last_job: SyncJob | None,
     quota: QuotaState | None,
 ) -> ConnectionStatus:
-    due = len(combos_of_a_day(overview=wants_overview(record, overview_default)))
-    sync = next((job for job in yesterdays_jobs if job.trigger is not Trigger.REPLAY), None)
-    midnight = datetime.combine(utc_day_of(now), time.min, tzinfo=UTC)
-    facts = ConnectionFacts(
-        is_connected=record.is_connected,
-        disabled_by=record.disabled_by,
-        is_rate_limited_today=quota is not None
-        and (quota.rate_limited or quota.used >= quota.limit),
-        last_tested_at=record.last_tested_at,
-        last_test_result=record.last_test_result,
-        last_synced_at=record.last_synced_at,
-        yesterdays_job=sync.status if sync else None,
-        yesterdays_job_at=(sync.finished_at or sync.started_at) if sync else None,
-        yesterdays_rebuild_failed=_has_failed_to_rebuild(yesterdays_jobs),
-        yesterday_is_complete=landed >= due,
-        is_expected=now >= due_at(day_collected_at(now)) and record.created_at < midnight,
+    facts = _facts(
+        record,
+        now=now,
+        overview_default=overview_default,
+        landed=landed,
+        yesterdays_jobs=yesterdays_jobs,
+        is_rate_limited=quota is not None and quota.usage.is_spent,
     )
     return ConnectionStatus(
         record=record,
@@ -150,7 +208,7 @@ def _status(
         token_has_expired=token_has_expired(record.token_expires_at, now=now),
         yesterday=day_collected_at(now),
         landed=landed,
-        due=due,
+        due=_due(record, overview_default),
         is_expected=facts.is_expected,
         last_success=record.last_synced_at,
         last_attempt=last_attempt,
@@ -160,7 +218,7 @@ def _status(
     )
 
 
-def _has_failed_to_rebuild(newest_first: Sequence[SyncJob]) -> bool:
+def _has_failed_to_rebuild(newest_first: Sequence[JobOutcome]) -> bool:
     """Whether the newest job, a replay as well as a sync, has left what had landed unmade."""
     return any(
         job.status is JobStatus.FAILED and job.error_code in _NOT_REBUILT

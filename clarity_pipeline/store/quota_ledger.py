@@ -12,7 +12,19 @@ from dataclasses import dataclass
 from datetime import date, datetime, timedelta
 from typing import Any, Final
 
-from sqlalchemy import Column, Connection, Row, bindparam, exists, insert, select, text, update
+from sqlalchemy import (
+    Column,
+    Connection,
+    Row,
+    bindparam,
+    case,
+    exists,
+    func,
+    insert,
+    select,
+    text,
+    update,
+)
 
 from clarity_pipeline.domain.dimensions import combos_of_a_day
 from clarity_pipeline.domain.errors import QuotaRefused
@@ -25,6 +37,7 @@ from clarity_pipeline.domain.quota import (
     OwedCall,
     Purpose,
     QuotaState,
+    QuotaUsage,
     RefusalReason,
     SlotGranted,
     SlotRefused,
@@ -294,6 +307,24 @@ def _state(
         kept=min(len(owed), DAILY_CALL_LIMIT - used),
         rate_limited=_is_rate_limited(calls),
     )
+
+
+def quota_usage(
+    database: Database, *, project_ids: Collection[str], now: datetime
+) -> dict[str, QuotaUsage]:
+    """How many calls of the UTC day of `now` are used; a project without a call is left out."""
+    column = api_calls.c
+    limited = case((column.outcome == CallOutcome.RATE_LIMITED.value, 1))
+    statement = (
+        select(column.project_id, func.max(column.slot), func.count(limited))
+        .where(column.project_id.in_(set(project_ids)), column.utc_day == utc_day_of(now))
+        .group_by(column.project_id)
+    )
+    with database.reading() as connection:
+        return {
+            project_id: QuotaUsage(used=used, rate_limited=refusals > 0)
+            for project_id, used, refusals in connection.execute(statement)
+        }
 
 
 def list_calls(database: Database, *, project_id: str, utc_day: date) -> list[CallRecord]:

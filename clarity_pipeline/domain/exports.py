@@ -19,6 +19,7 @@ from typing import Any, Final, cast
 
 import orjson
 
+from clarity_pipeline.domain.cycles import no_cyclic_garbage_collection
 from clarity_pipeline.domain.dimensions import DimensionCombo
 from clarity_pipeline.domain.errors import (
     DimensionIgnored,
@@ -162,7 +163,8 @@ def summarise(request: ExportRequest, blocks: Sequence[Block]) -> ReplySummary:
 
 def verify(export: Export) -> ReplySummary:
     """Judge a 200 reply as a whole. Raises ReplyUnreadable or DimensionIgnored."""
-    return summarise(export.request, parse_blocks(export.body))
+    with no_cyclic_garbage_collection():
+        return summarise(export.request, parse_blocks(export.body))
 
 
 def verify_reply(export: Export) -> ReplySummary:

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import gc
 import logging
-from collections.abc import Callable, Collection, Generator, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import date, datetime, timedelta
 from typing import TypeVar
@@ -19,6 +17,7 @@ from clarity_pipeline.domain.aggregates import (
     aggregate_url_days,
 )
 from clarity_pipeline.domain.collection import exports_of_record
+from clarity_pipeline.domain.cycles import no_cyclic_garbage_collection
 from clarity_pipeline.domain.derive import derive_slice, derived_from
 from clarity_pipeline.domain.dimensions import OVERVIEW, URL_DEVICE
 from clarity_pipeline.domain.errors import (
@@ -159,7 +158,7 @@ def rebuild_metrics(
             raise problem
         return counts
 
-    with _no_cyclic_garbage_collection():
+    with no_cyclic_garbage_collection():
         written, failures = _for_each_business(wanted.items(), rebuild)
     return Rebuilt(written, tuple(sorted(seen - wanted.keys())), failures, bodies_removed)
 
@@ -408,18 +407,6 @@ def _frame(database: Database, state: SliceState | None) -> pd.DataFrame | None:
         day=state.day,
         dimension_set=state.dimension_set,
     )
-
-
-@contextmanager
-def _no_cyclic_garbage_collection() -> Generator[None]:
-    """Parsing makes millions of containers and no cycle; looking for cycles takes 13% of it."""
-    was_enabled = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if was_enabled:
-            gc.enable()
 
 
 def _for_each_business(

@@ -46,7 +46,7 @@ from clarity_pipeline_tests.faults.next_run import (
 )
 from clarity_pipeline_tests.faults.worker import error_of, instance_in_memory, sync
 
-WHILE_A_SLOT_IS_RESERVED = after(f"{STORE}.quota_ledger:check_businesses_exist", arrival=3)
+WHILE_A_SLOT_IS_RESERVED = after(f"{STORE}.quota_ledger:insert", arrival=3)
 WHILE_A_REPLY_IS_LANDED = MOMENTS["while a reply is landed"]
 WHILE_ROWS_ARE_WRITTEN = rows_being_written("postgresql")
 BEFORE_A_REPLY_IS_LANDED = MOMENTS["between reply and landing"]

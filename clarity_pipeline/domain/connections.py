@@ -14,11 +14,20 @@ from typing import Any, Final, cast
 
 from pydantic import SecretStr
 
-from clarity_pipeline.domain.errors import InvalidBusinessId, InvalidProjectId, InvalidToken
+from clarity_pipeline.domain.errors import (
+    InvalidBusinessId,
+    InvalidBusinessName,
+    InvalidProjectId,
+    InvalidToken,
+)
 from clarity_pipeline.domain.sync_jobs import JobStatus
 
-_BUSINESS_ID = re.compile(r"[a-z0-9_-]{1,64}")
-_PROJECT_ID = re.compile(r"[A-Za-z0-9]{6,20}")
+BUSINESS_ID_PATTERN: Final = "[a-z0-9_\\-]{1,64}"
+PROJECT_ID_PATTERN: Final = "[A-Za-z0-9]{6,20}"
+"""Both are read by browsers too, as the `pattern` of a field: in the syntax that both share."""
+
+_BUSINESS_ID = re.compile(BUSINESS_ID_PATTERN)
+_PROJECT_ID = re.compile(PROJECT_ID_PATTERN)
 _JWT = re.compile(r"[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+")
 
 TOKEN_AUDIENCE: Final = "clarity.data-exporter"  # noqa: S105 - the public audience claim, no secret
@@ -29,6 +38,9 @@ _TESTS_WITHOUT_A_FAULT: Final = frozenset({None, "ok", "rate_limited"})
 
 MAX_TOKEN_LENGTH: Final = 8192
 """Real tokens have about 700 characters; this bounds what anybody can paste."""
+
+
+MAX_NAME_LENGTH: Final = 200
 
 
 class DisabledBy(StrEnum):
@@ -144,6 +156,16 @@ def parse_business_id(text: str) -> str:
             f"{text!r} is not a business id: use 1 to 64 of the characters a-z, 0-9, _ and -."
         )
     return text
+
+
+def parse_business_name(text: str, *, business_id: str) -> str:
+    """The name that people read; the id where there is none. Raises InvalidBusinessName."""
+    name = text.strip()
+    if len(name) > MAX_NAME_LENGTH or not name.isprintable():
+        raise InvalidBusinessName(
+            f"A business's name has at most {MAX_NAME_LENGTH} characters, all of them printable."
+        )
+    return name or business_id
 
 
 def parse_project_id(text: str) -> str:

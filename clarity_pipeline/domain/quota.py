@@ -103,6 +103,11 @@ class QuotaState:
         return 0 if self.rate_limited else max(0, self.limit - self.used - self.kept)
 
     @property
+    def is_down_to_one(self) -> bool:
+        """Whether the next test or manual sync may leave none for another; worth asking first."""
+        return self.free == 1
+
+    @property
     def resets_at(self) -> datetime:
         return resets_at(self.utc_day)
 

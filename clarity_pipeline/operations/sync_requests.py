@@ -164,12 +164,22 @@ def progress_of(
     )
     combos: tuple[ComboProgress, ...] = ()
     if job is not None:
-        combos = (
-            _combos_so_far(database, job, overview_default=overview_default)
-            if job.status is JobStatus.RUNNING
-            else _combos_of_settled(job)
-        )
+        combos = combos_of(database, job, overview_default=overview_default)
     return RequestProgress(request, state, job, combos, _sentence(request, job, combos, now=now))
+
+
+def combos_of(
+    database: Database, job: SyncJob, *, overview_default: bool
+) -> tuple[ComboProgress, ...]:
+    """How far each combo of a job is, whoever asked for it."""
+    if job.status is JobStatus.RUNNING:
+        return _combos_so_far(database, job, overview_default=overview_default)
+    return _combos_of_settled(job)
+
+
+def combos_in(combos: Sequence[ComboProgress]) -> int:
+    """How many of them have their data."""
+    return sum(isinstance(c.status, ComboStatus) and c.status.has_data for c in combos)
 
 
 def _check_can_be_done(record: ConnectionRecord, *, day: date, now: datetime) -> None:
@@ -292,8 +302,7 @@ def _sentence(
             requested_at=request.requested_at, picked_up_at=request.picked_up_at, now=now
         )
     if job.status is JobStatus.RUNNING:
-        have = [c for c in combos if isinstance(c.status, ComboStatus) and c.status.has_data]
-        return running_sentence(job.day, combos_in=len(have), combos=len(combos))
+        return running_sentence(job.day, combos_in=combos_in(combos), combos=len(combos))
     return finished_sentence(
         job.day,
         status=job.status,

@@ -20,6 +20,7 @@ from clarity_pipeline.domain.errors import (
     StoreError,
     SyncDisabled,
     UnknownBusiness,
+    UnknownSyncRequest,
     UnknownUser,
 )
 
@@ -70,6 +71,7 @@ _STATUS: Final[dict[type[ClarityError], HTTPStatus]] = {
     FormExpired: HTTPStatus.FORBIDDEN,
     TooManySignIns: HTTPStatus.TOO_MANY_REQUESTS,
     UnknownBusiness: HTTPStatus.NOT_FOUND,
+    UnknownSyncRequest: HTTPStatus.NOT_FOUND,
     UnknownUser: HTTPStatus.NOT_FOUND,
     NotConnected: HTTPStatus.CONFLICT,
     SyncDisabled: HTTPStatus.CONFLICT,
@@ -87,6 +89,7 @@ _PANEL_SENTENCES: Final[dict[type[ClarityError], str]] = {
     UnknownBusiness: "There is no such business.",
     UnknownUser: "There is no such user.",
     NotConnected: "This business is not connected to Clarity; give its project id and API token.",
+    SyncDisabled: "The sync of this business is switched off; switch it on first.",
 }
 """Where the sentence of the class speaks of commands, which people here do not type."""
 

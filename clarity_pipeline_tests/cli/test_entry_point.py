@@ -26,6 +26,7 @@ COMMANDS: tuple[list[str], ...] = (
     ["business", "add"],
     ["business", "list"],
     ["connect"],
+    ["connect-many"],
     ["test"],
     ["enable"],
     ["disable"],

@@ -15,7 +15,7 @@ from starlette.staticfiles import StaticFiles
 
 from clarity_pipeline.domain.access import Audience
 from clarity_pipeline.domain.errors import ClarityError
-from clarity_pipeline.panel import connection_pages, sign_in_pages
+from clarity_pipeline.panel import api, connection_pages, sign_in_pages
 from clarity_pipeline.panel.browser_safety import MAX_BODY_BYTES, BrowserSafety
 from clarity_pipeline.panel.errors import NotSignedIn, problem_of
 from clarity_pipeline.panel.guard import (
@@ -56,6 +56,14 @@ def create_app(services: PanelServices) -> FastAPI:
     app.include_router(
         connection_pages.router, prefix="/client/clarity", dependencies=CLIENT_BUSINESS
     )
+    app.include_router(
+        api.of_business,
+        prefix="/api/agency/businesses/{business_id}/clarity",
+        dependencies=AGENCY_BUSINESS,
+    )
+    app.include_router(api.of_business, prefix="/api/client/clarity", dependencies=CLIENT_BUSINESS)
+    app.include_router(api.of_agency, prefix="/api/agency", dependencies=[allow(Audience.AGENCY)])
+    app.include_router(api.public, prefix="/api", dependencies=[allow(Audience.PUBLIC)])
     app.mount("/static", StaticFiles(directory=STATIC_DIRECTORY), name="static")
     check_every_route_is_guarded(app)
     for expected in (ClarityError, RequestValidationError, HTTPException, Exception):
@@ -75,7 +83,7 @@ def tell(request: Request, error: Exception) -> Response:
     if problem.status >= 500 and not isinstance(error, ClarityError):
         # Without its text: it may quote what was sent.
         _log.error("%s at %s %s", type(error).__name__, request.method, request.url.path)
-    if request.url.path.startswith("/api/"):
+    if request.url.path == "/api" or request.url.path.startswith("/api/"):
         return JSONResponse(
             problem.document(),
             status_code=problem.status,

@@ -16,6 +16,7 @@ from clarity_pipeline.domain.access import Audience
 from clarity_pipeline.domain.errors import ClarityError
 from clarity_pipeline.panel import (
     account_pages,
+    api,
     audit_pages,
     connection_pages,
     history_pages,
@@ -63,6 +64,14 @@ def create_app(services: PanelServices) -> FastAPI:
             pages, prefix="/agency/businesses/{business_id}/clarity", dependencies=AGENCY_BUSINESS
         )
         app.include_router(pages, prefix="/client/clarity", dependencies=CLIENT_BUSINESS)
+    app.include_router(
+        api.of_business,
+        prefix="/api/agency/businesses/{business_id}/clarity",
+        dependencies=AGENCY_BUSINESS,
+    )
+    app.include_router(api.of_business, prefix="/api/client/clarity", dependencies=CLIENT_BUSINESS)
+    app.include_router(api.of_agency, prefix="/api/agency", dependencies=[allow(Audience.AGENCY)])
+    app.include_router(api.public, prefix="/api", dependencies=[allow(Audience.PUBLIC)])
     app.mount("/static", StaticFiles(directory=STATIC_DIRECTORY), name="static")
     check_every_route_is_guarded(app)
     for expected in (ClarityError, RequestValidationError, HTTPException):
@@ -80,7 +89,7 @@ def create_app(services: PanelServices) -> FastAPI:
 def tell(request: Request, error: Exception) -> Response:
     """An error as an answer: a problem below /api, a page elsewhere, a fragment to htmx."""
     problem = problem_of(error)
-    if request.url.path.startswith("/api/"):
+    if request.url.path == "/api" or request.url.path.startswith("/api/"):
         return JSONResponse(
             problem.document(),
             status_code=problem.status,

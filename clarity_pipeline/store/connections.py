@@ -152,8 +152,9 @@ def read_token(database: Database, vault: TokenVault, business_id: str) -> tuple
     Raises UnknownBusiness, NotConnected, or SecretKeyError when no key reads it.
     """
     with database.reading() as connection:
-        check_businesses_exist(connection, [business_id])
         row = _config_row(connection, business_id)
+        if row is None:
+            check_businesses_exist(connection, [business_id])
     if row is None or row.token_ciphertext is None:
         raise NotConnected(business_id)
     return vault.decrypt(row.token_ciphertext), row.token_fingerprint

@@ -17,6 +17,8 @@ from typing import Annotated, Final
 import typer
 
 from clarity_pipeline.cli import (
+    api_keys,
+    audit,
     businesses,
     connections,
     days,
@@ -25,8 +27,10 @@ from clarity_pipeline.cli import (
     figures,
     history,
     notices,
+    panel,
     retention,
     upkeep,
+    users,
 )
 from clarity_pipeline.cli.output import complain, complain_as_json, remark
 from clarity_pipeline.domain.errors import ClarityError
@@ -51,6 +55,10 @@ for module in (
     figures,
     notices,
     retention,
+    panel,
+    users,
+    api_keys,
+    audit,
     emulator,
     demo,
 ):

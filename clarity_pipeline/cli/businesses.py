@@ -27,6 +27,7 @@ def add(
     as_json: AsJson = False,
 ) -> None:
     """Add a business; ID is 1 to 64 of a-z, 0-9, _ and -."""
+    from clarity_pipeline.domain.audit import AuditAction
     from clarity_pipeline.store.businesses import add_business
 
     with open_session() as session:
@@ -36,6 +37,7 @@ def add(
             name=(name or "").strip() or business_id,
             now=utc_now(),
         )
+        session.audit(AuditAction.BUSINESS_ADDED, business_id=business.id)
     if as_json:
         print_json(
             {

@@ -5,8 +5,9 @@ PYTHON ?= $(or $(shell for python in python3 python3.13 python3.12 python3.11; d
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
+CHROMIUM := /usr/bin/chromium
 
-.PHONY: demo dev test lint types check benchmark faulty-day soak lock clean
+.PHONY: demo dev test browser lint types check benchmark faulty-day soak lock clean
 
 demo: $(READY)
 	@$(BIN)/clarity demo
@@ -14,8 +15,18 @@ demo: $(READY)
 dev: $(READY)
 	@$(BIN)/clarity dev
 
-test: $(READY)
+test: $(READY) browser
 	@$(BIN)/python -m pytest --numprocesses=logical --maxprocesses=4 --dist=worksteal
+
+# The panel's tests click in it. Where it cannot be installed they say so and fail.
+browser:
+	@test -x $(CHROMIUM) || if [ "$$(id -u)" = 0 ] && command -v apt-get > /dev/null; then \
+		echo "Installing Chromium for the panel's tests (once) ..."; \
+		apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq \
+			--no-install-recommends chromium fonts-dejavu-core > /dev/null; \
+	else \
+		echo "There is no $(CHROMIUM); the panel's browser tests need it: apt-get install chromium"; \
+	fi
 
 lint: $(READY)
 	@$(BIN)/ruff check .

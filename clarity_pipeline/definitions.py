@@ -30,6 +30,7 @@ from clarity_pipeline.orchestration.sensors import (
     clarity_auth_failure_sensor,
     clarity_watchdog_sensor,
 )
+from clarity_pipeline.orchestration.sync_requests import clarity_sync_request_sensor
 
 
 def build_defs(
@@ -65,6 +66,7 @@ def build_defs(
             clarity_watchdog_sensor,
             clarity_notice_sensor,
             clarity_run_failure_sensor,
+            clarity_sync_request_sensor,
         ],
         resources={
             "store": store or StoreResource(),

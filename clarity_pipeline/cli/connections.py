@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import sys
+from dataclasses import asdict
 from enum import StrEnum
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
@@ -41,7 +43,17 @@ STATE_TONES: Final = {
 
 
 def register(app: typer.Typer) -> None:
-    for command in (connect, probe, enable, disable, overview, disconnect, status, quota):
+    for command in (
+        connect,
+        connect_many,
+        probe,
+        enable,
+        disable,
+        overview,
+        disconnect,
+        status,
+        quota,
+    ):
         app.command("test" if command is probe else None)(command)
 
 
@@ -85,8 +97,7 @@ def connect(
         session.audit(
             AuditAction.CONNECTED,
             business_id=business_id,
-            project=record.project_id,
-            token_ends_in=record.token_last4,
+            project_id=record.project_id,
         )
     if as_json:
         print_json(_connection_document(record))
@@ -102,6 +113,42 @@ def connect(
     if not record.is_enabled:
         say(f"Its sync is paused; switch it on with: clarity enable {business_id}")
     say(f"Next: clarity test {business_id}  (spends 1 of 10 calls)")
+
+
+def connect_many(
+    file: Annotated[
+        Path,
+        typer.Argument(
+            metavar="FILE",
+            help="CSV with the columns business_id, name, project_id, token; - for standard input.",
+        ),
+    ],
+    *,
+    as_json: AsJson = False,
+) -> None:
+    """Connect all businesses of a CSV file, or none of them. Spends no call.
+
+    Businesses that there are not yet are added. Every row that cannot be used is named; nothing
+    is written then.
+    """
+    from clarity_pipeline.operations.connecting import connect_many as store_connections
+
+    text = _read_list(file)
+    with open_session() as session:
+        connected = store_connections(session.database, session.vault, text=text, now=utc_now())
+    if as_json:
+        print_json({"connected": [asdict(each) for each in connected]})
+        return
+    listing = table(f"{len(connected)} connected", ("business", "project", "token", "expires"))
+    for each in connected:
+        listing.add_row(
+            cell(each.business_id + (" (new)" if each.is_new else "")),
+            cell(each.project_id),
+            cell(f"...{each.token_last4}"),
+            cell(each.token_expires_at),
+        )
+    console().print(listing)
+    say("No call was spent. Next: clarity test ID  (spends 1 of 10 calls of its project)")
 
 
 def probe(business_id: BusinessId, *, as_json: AsJson = False) -> None:
@@ -291,6 +338,18 @@ def job_document(job: SyncJob) -> dict[str, object]:
     }
 
 
+def _read_list(file: Path) -> str:
+    from clarity_pipeline.domain.connection_list import decode_connection_list
+    from clarity_pipeline.domain.errors import InvalidConnectionList
+
+    if str(file) == "-":
+        return sys.stdin.read()
+    try:
+        return decode_connection_list(file.read_bytes())
+    except OSError as error:
+        raise InvalidConnectionList(f"{file} cannot be read ({error.strerror}).") from None
+
+
 def _read_token() -> str:
     """The token from standard input, or asked for without an echo."""
     from clarity_pipeline.domain.connections import MAX_TOKEN_LENGTH
@@ -404,6 +463,7 @@ def _status_document(each: ConnectionStatus) -> dict[str, object]:
         **_connection_document(each.record),
         "state": each.state.value,
         "token_needs_renewal": each.token_needs_renewal,
+        "token_has_expired": each.token_has_expired,
         "yesterday": {"day": each.yesterday, "landed": each.landed, "due": each.due},
         "last_success": each.last_success,
         "last_attempt": _attempt_document(each.last_attempt) if each.last_attempt else None,
@@ -467,7 +527,7 @@ def _print_details(each: ConnectionStatus) -> None:
         "state": _state_cell(each),
         "project": cell(record.project_id),
         "token": cell(f"…{record.token_last4}" if record.token_last4 else None),
-        "token expires": cell(
+        f"token {_expires(each)}": cell(
             instant(record.token_expires_at), "bad" if each.token_needs_renewal else ""
         ),
         "last success": cell(instant(each.last_success)),
@@ -497,6 +557,10 @@ def _attempt_in_words(attempt: LastAttempt | None) -> str | None:
     return f"{instant(attempt.at)}, {attempt.trigger.value}: {status}"
 
 
+def _expires(each: ConnectionStatus) -> str:
+    return "expired" if each.token_has_expired else "expires"
+
+
 def _landed_of_due(each: ConnectionStatus) -> str | None:
     return f"{each.landed} of {each.due}" if each.record.is_connected else None
 
@@ -509,16 +573,23 @@ def _calls_in_words(state: QuotaState | None) -> str | None:
 
 def _remarks(each: ConnectionStatus) -> list[str]:
     """What somebody should know or do; an error that data were stored after is left out."""
+    from clarity_pipeline.domain.connections import ConnectionState
+
     record, error = each.record, each.last_error
     remarks: list[str] = []
     if each.token_needs_renewal and record.token_expires_at is not None:
         remarks.append(
-            f"the token expires {instant(record.token_expires_at)}; generate a new one in Clarity "
-            f"and run `clarity connect {record.business_id} --project-id {record.project_id}`."
+            f"the token {_expires(each)} {instant(record.token_expires_at)}; generate a new one "
+            f"in Clarity and run `clarity connect {record.business_id} "
+            f"--project-id {record.project_id}`."
         )
     if record.disabled_reason:
         remarks.append(f"switched off {instant(record.disabled_at)}: {record.disabled_reason}")
-    is_mended = each.landed >= each.due and record.last_test_result in {None, "ok"}
+    is_mended = (
+        each.landed >= each.due
+        and each.state is not ConnectionState.FAILING
+        and record.last_test_result in {None, "ok"}
+    )
     if error is not None and not is_mended:
         remarks.append(f"last error, about {error.day}: {error.message}")
     return remarks

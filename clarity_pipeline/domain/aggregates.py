@@ -6,8 +6,8 @@ an average of averages is never taken.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, fields
+from collections.abc import Collection, Iterable
+from dataclasses import asdict, dataclass, fields
 from datetime import date
 from typing import Any, Final, Literal, Protocol
 
@@ -143,8 +143,8 @@ class Coverage:
 
 
 @dataclass(frozen=True, slots=True)
-class BehavioralAggregates:
-    """The ten values that rules are written on, and their coverage.
+class BehavioralValues:
+    """The ten values that rules and charts are about, of whatever the sums are of.
 
     Rates are events per session, depth is percent of page height (0-100), engagement is whole
     milliseconds of active time per session. None means unknown, never zero: no data, or for a
@@ -161,15 +161,21 @@ class BehavioralAggregates:
     clarity_quick_back_rate: float | None
     clarity_scroll_depth: float | None
     clarity_engagement_time_ms: int | None
+
+    def metrics(self) -> dict[str, int | float | None]:
+        """The ten by name."""
+        return {name: getattr(self, name) for name in AGGREGATE_METRICS}
+
+
+@dataclass(frozen=True, slots=True)
+class BehavioralAggregates(BehavioralValues):
+    """The ten values of a window, and their coverage."""
+
     days_in_window: int
     days_with_data: int
     last_date: date | None
     truncated: bool
     session_basis: WindowBasis | None
-
-    def metrics(self) -> dict[str, int | float | None]:
-        """The ten by name."""
-        return {name: getattr(self, name) for name in AGGREGATE_METRICS}
 
     @property
     def coverage(self) -> Coverage:
@@ -246,29 +252,9 @@ def window_aggregates(
     if end < start:
         raise InvalidDay(f"The window ends on {end}, before it starts on {start}; swap the two.")
     covered = [day for day in days if start <= day.day <= end and day.sums.says_something]
-    sums = [day.sums for day in covered]
     bases: set[WindowBasis] = {day.session_basis for day in covered}
-    scroll_page_views = sum(each.scroll_depth_page_views for each in sums)
-    engagement_sessions = sum(each.engagement_sessions for each in sums)
-    rate = {
-        events: _ratio(_total(sums, events), sum(getattr(each, sessions) for each in sums))
-        for sessions, events in _RATES.items()
-    }
     return BehavioralAggregates(
-        clarity_sessions=_total(sums, "sessions"),
-        clarity_rage_clicks=_total(sums, "rage_clicks"),
-        clarity_dead_clicks=_total(sums, "dead_clicks"),
-        clarity_excessive_scroll=_total(sums, "excessive_scroll"),
-        clarity_quick_backs=_total(sums, "quick_backs"),
-        clarity_rage_click_rate=rate["rage_clicks"],
-        clarity_dead_click_rate=rate["dead_clicks"],
-        clarity_quick_back_rate=rate["quick_backs"],
-        clarity_scroll_depth=_ratio(sum(each.scroll_depth_sum for each in sums), scroll_page_views),
-        clarity_engagement_time_ms=(
-            round(sum(each.engagement_time_ms_sum for each in sums) / engagement_sessions)
-            if engagement_sessions
-            else None
-        ),
+        **asdict(behavioral_values([day.sums for day in covered])),
         days_in_window=(end - start).days + 1,
         days_with_data=len(covered),
         last_date=max((day.day for day in covered), default=None),
@@ -277,11 +263,39 @@ def window_aggregates(
     )
 
 
+def behavioral_values(sums: Collection[DailySums]) -> BehavioralValues:
+    """The ten values of these sums together. Events and sessions are None if none knows them."""
+    rate = {
+        events: _ratio(_total(sums, events), sum(getattr(each, sessions) for each in sums))
+        for sessions, events in _RATES.items()
+    }
+    engagement_sessions = sum(each.engagement_sessions for each in sums)
+    return BehavioralValues(
+        clarity_sessions=_total(sums, "sessions"),
+        clarity_rage_clicks=_total(sums, "rage_clicks"),
+        clarity_dead_clicks=_total(sums, "dead_clicks"),
+        clarity_excessive_scroll=_total(sums, "excessive_scroll"),
+        clarity_quick_backs=_total(sums, "quick_backs"),
+        clarity_rage_click_rate=rate["rage_clicks"],
+        clarity_dead_click_rate=rate["dead_clicks"],
+        clarity_quick_back_rate=rate["quick_backs"],
+        clarity_scroll_depth=_ratio(
+            sum(each.scroll_depth_sum for each in sums),
+            sum(each.scroll_depth_page_views for each in sums),
+        ),
+        clarity_engagement_time_ms=(
+            round(sum(each.engagement_time_ms_sum for each in sums) / engagement_sessions)
+            if engagement_sessions
+            else None
+        ),
+    )
+
+
 def _knows_sessions(frame: pd.DataFrame | None) -> bool:
     return frame is not None and bool(frame["sessions"].notna().any())
 
 
-def _total(sums: Sequence[DailySums], name: str) -> int | None:
+def _total(sums: Collection[DailySums], name: str) -> int | None:
     known = [value for each in sums if (value := getattr(each, name)) is not None]
     return sum(known) if known else None
 

@@ -11,6 +11,10 @@ from typing import Final
 
 from clarity_pipeline.domain.errors import InvalidDay, NoLongerCollectable
 
+SCHEDULED_AT: Final = time(0, 15, tzinfo=UTC)
+"""When the schedule collects yesterday: the 24 h window is then the UTC day that just ended, and
+late sessions are in."""
+
 DUE_AFTER_MIDNIGHT: Final = timedelta(hours=1)
 """The schedule runs at 00:15 UTC; a day that is not in by 01:00 is late."""
 
@@ -18,6 +22,12 @@ DUE_AFTER_MIDNIGHT: Final = timedelta(hours=1)
 def day_collected_at(now: datetime) -> date:
     """The day that a call at this instant is about: yesterday, in UTC."""
     return now.astimezone(UTC).date() - timedelta(days=1)
+
+
+def next_scheduled_at(now: datetime) -> datetime:
+    """When the schedule runs next (UTC); a run that is due at this very moment is not the next."""
+    today = datetime.combine(now.astimezone(UTC).date(), SCHEDULED_AT)
+    return today if now < today else today + timedelta(days=1)
 
 
 def is_collectable(day: date, *, now: datetime, num_of_days: int = 1) -> bool:

@@ -69,6 +69,19 @@ def resets_at(utc_day: date) -> datetime:
     return datetime.combine(utc_day + timedelta(days=1), time.min, tzinfo=UTC)
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class QuotaUsage:
+    """What a project has used on one UTC day, without what is kept for the schedule."""
+
+    used: int
+    rate_limited: bool
+
+    @property
+    def is_spent(self) -> bool:
+        """Whether nobody can make a call any more today, by our count or by Clarity's word."""
+        return self.rate_limited or self.used >= DAILY_CALL_LIMIT
+
+
 @dataclass(frozen=True, slots=True)
 class QuotaState:
     """A project's calls on one UTC day: `used`, `kept` for the schedule, and the rest free."""
@@ -81,9 +94,18 @@ class QuotaState:
     limit: int = DAILY_CALL_LIMIT
 
     @property
+    def usage(self) -> QuotaUsage:
+        return QuotaUsage(used=self.used, rate_limited=self.rate_limited)
+
+    @property
     def free(self) -> int:
         """Slots that a test or a manual sync may take."""
         return 0 if self.rate_limited else max(0, self.limit - self.used - self.kept)
+
+    @property
+    def is_down_to_one(self) -> bool:
+        """Whether the next test or manual sync may leave none for another; worth asking first."""
+        return self.free == 1
 
     @property
     def resets_at(self) -> datetime:

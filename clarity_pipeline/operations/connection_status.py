@@ -2,27 +2,31 @@
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, time
+from typing import Final
 
-from clarity_pipeline.domain.collection import exports_of_record
 from clarity_pipeline.domain.connections import (
     ConnectionFacts,
     ConnectionState,
     connection_state,
+    token_has_expired,
     token_needs_renewal,
 )
 from clarity_pipeline.domain.days import day_collected_at, due_at
 from clarity_pipeline.domain.dimensions import combos_of_a_day
+from clarity_pipeline.domain.errors import RebuildFailed
 from clarity_pipeline.domain.quota import QuotaState, utc_day_of
 from clarity_pipeline.domain.sync_jobs import JobStatus, Trigger
 from clarity_pipeline.operations.collect_day import wants_overview
+from clarity_pipeline.operations.replay_day import REPLAY_FAILED
 from clarity_pipeline.store import connections, exports, quota_ledger, sync_jobs
 from clarity_pipeline.store.connections import ConnectionRecord
 from clarity_pipeline.store.database import Database
-from clarity_pipeline.store.sync_jobs import SyncJob
+from clarity_pipeline.store.sync_jobs import JobOutcome, SyncJob
+
+_NOT_REBUILT: Final = frozenset({RebuildFailed.code, REPLAY_FAILED})
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +61,7 @@ class ConnectionStatus:
     record: ConnectionRecord
     state: ConnectionState
     token_needs_renewal: bool
+    token_has_expired: bool
     yesterday: date
     landed: int
     due: int
@@ -75,36 +80,31 @@ def connection_statuses(
     overview_default: bool,
     business_ids: Collection[str] | None = None,
 ) -> list[ConnectionStatus]:
-    """Every business, or those named, by id. Raises UnknownBusiness."""
+    """Every business, or those named, by id; the queries are as many for one as for a thousand.
+
+    Raises UnknownBusiness.
+    """
     records = connections.list_connections(database, business_ids)
     ids = [record.business_id for record in records]
     yesterday = day_collected_at(now)
-    landed = Counter(
-        business_id
-        for business_id, _ in exports_of_record(
-            exports.list_exports(database, day=yesterday, business_ids=ids)
-        )
-    )
+    landed = exports.landed_combos(database, day=yesterday, business_ids=ids)
     last_jobs = sync_jobs.latest_jobs(database, business_ids=ids)
     attempts = sync_jobs.latest_attempts(database, business_ids=ids)
     errors = sync_jobs.latest_errors(database, business_ids=ids)
-    yesterdays_jobs: dict[str, SyncJob] = {}
-    for job in sync_jobs.list_jobs(database, day=yesterday, limit=None):
-        if job.trigger is not Trigger.REPLAY:
-            yesterdays_jobs.setdefault(job.business_id, job)
-    quotas = {
-        project_id: quota_ledger.quota_state(
-            database, project_id=project_id, now=now, overview_default=overview_default
-        )
-        for project_id in {record.project_id for record in records if record.project_id}
-    }
+    yesterdays_jobs = sync_jobs.outcomes_of_day(database, day=yesterday, business_ids=ids)
+    quotas = quota_ledger.quota_states(
+        database,
+        project_ids={record.project_id for record in records if record.project_id},
+        now=now,
+        overview_default=overview_default,
+    )
     return [
         _status(
             record,
             now=now,
             overview_default=overview_default,
-            landed=landed[record.business_id],
-            yesterdays_job=yesterdays_jobs.get(record.business_id),
+            landed=landed.get(record.business_id, 0),
+            yesterdays_jobs=yesterdays_jobs.get(record.business_id, []),
             last_attempt=_last_attempt(attempts.get(record.business_id)),
             last_error=_last_error(errors.get(record.business_id)),
             last_job=last_jobs.get(record.business_id),
@@ -114,48 +114,115 @@ def connection_statuses(
     ]
 
 
+def connection_states(
+    database: Database,
+    records: Collection[ConnectionRecord],
+    *,
+    now: datetime,
+    overview_default: bool,
+) -> dict[str, ConnectionState]:
+    """The states of these businesses alone: what a list of all is sorted and filtered by.
+
+    The same as in `connection_statuses`, for a tenth of the time.
+    """
+    ids = [record.business_id for record in records]
+    yesterday = day_collected_at(now)
+    landed = exports.landed_combos(database, day=yesterday, business_ids=ids)
+    outcomes = sync_jobs.outcomes_of_day(database, day=yesterday, business_ids=ids)
+    usage = quota_ledger.quota_usage(
+        database,
+        project_ids={record.project_id for record in records if record.project_id},
+        now=now,
+    )
+    return {
+        record.business_id: connection_state(
+            _facts(
+                record,
+                now=now,
+                overview_default=overview_default,
+                landed=landed.get(record.business_id, 0),
+                yesterdays_jobs=outcomes.get(record.business_id, []),
+                is_rate_limited=record.project_id is not None
+                and record.project_id in usage
+                and usage[record.project_id].is_spent,
+            )
+        )
+        for record in records
+    }
+
+
+def _facts(
+    record: ConnectionRecord,
+    *,
+    now: datetime,
+    overview_default: bool,
+    landed: int,
+    yesterdays_jobs: Sequence[JobOutcome],
+    is_rate_limited: bool,
+) -> ConnectionFacts:
+    sync = next((job for job in yesterdays_jobs if job.trigger is not Trigger.REPLAY), None)
+    midnight = datetime.combine(utc_day_of(now), time.min, tzinfo=UTC)
+    return ConnectionFacts(
+        is_connected=record.is_connected,
+        disabled_by=record.disabled_by,
+        is_rate_limited_today=is_rate_limited,
+        last_tested_at=record.last_tested_at,
+        last_test_result=record.last_test_result,
+        last_synced_at=record.last_synced_at,
+        yesterdays_job=sync.status if sync else None,
+        yesterdays_job_at=sync.at if sync else None,
+        yesterdays_rebuild_failed=_has_failed_to_rebuild(yesterdays_jobs),
+        yesterday_is_complete=landed >= _due(record, overview_default),
+        is_expected=now >= due_at(day_collected_at(now)) and record.created_at < midnight,
+    )
+
+
+def _due(record: ConnectionRecord, overview_default: bool) -> int:  # noqa: FBT001
+    return len(combos_of_a_day(overview=wants_overview(record, overview_default)))
+
+
 def _status(
     record: ConnectionRecord,
     *,
     now: datetime,
     overview_default: bool,
     landed: int,
-    yesterdays_job: SyncJob | None,
+    yesterdays_jobs: Sequence[JobOutcome],
     last_attempt: LastAttempt | None,
     last_error: LastError | None,
     last_job: SyncJob | None,
     quota: QuotaState | None,
 ) -> ConnectionStatus:
-    due = len(combos_of_a_day(overview=wants_overview(record, overview_default)))
-    midnight = datetime.combine(utc_day_of(now), time.min, tzinfo=UTC)
-    facts = ConnectionFacts(
-        is_connected=record.is_connected,
-        disabled_by=record.disabled_by,
-        is_rate_limited_today=quota is not None
-        and (quota.rate_limited or quota.used >= quota.limit),
-        last_tested_at=record.last_tested_at,
-        last_test_result=record.last_test_result,
-        last_synced_at=record.last_synced_at,
-        yesterdays_job=yesterdays_job.status if yesterdays_job else None,
-        yesterdays_job_at=(
-            yesterdays_job.finished_at or yesterdays_job.started_at if yesterdays_job else None
-        ),
-        yesterday_is_complete=landed >= due,
-        is_expected=now >= due_at(day_collected_at(now)) and record.created_at < midnight,
+    facts = _facts(
+        record,
+        now=now,
+        overview_default=overview_default,
+        landed=landed,
+        yesterdays_jobs=yesterdays_jobs,
+        is_rate_limited=quota is not None and quota.usage.is_spent,
     )
     return ConnectionStatus(
         record=record,
         state=connection_state(facts),
         token_needs_renewal=token_needs_renewal(record.token_expires_at, now=now),
+        token_has_expired=token_has_expired(record.token_expires_at, now=now),
         yesterday=day_collected_at(now),
         landed=landed,
-        due=due,
+        due=_due(record, overview_default),
         is_expected=facts.is_expected,
         last_success=record.last_synced_at,
         last_attempt=last_attempt,
         last_error=last_error,
         last_job=last_job,
         quota=quota,
+    )
+
+
+def _has_failed_to_rebuild(newest_first: Sequence[JobOutcome]) -> bool:
+    """Whether the newest job, a replay as well as a sync, has left what had landed unmade."""
+    return any(
+        job.status is JobStatus.FAILED and job.error_code in _NOT_REBUILT
+        for job in newest_first[:1]
     )
 
 

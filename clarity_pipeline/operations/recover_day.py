@@ -39,12 +39,13 @@ def plan_day_recovery(
         for each, combos in wanted.items()
     }
     missed = [combo for standing in standings.values() for combo in standing.missed]
-    free_calls = {
-        project_id: quota_ledger.quota_state(
-            database, project_id=project_id, now=now, overview_default=overview_default
-        ).free
-        for project_id in {combo.project_id for combo in missed}
-    }
+    quotas = quota_ledger.quota_states(
+        database,
+        project_ids={combo.project_id for combo in missed},
+        now=now,
+        overview_default=overview_default,
+    )
+    free_calls = {project_id: quota.free for project_id, quota in quotas.items()}
     plan = plan_recovery(missed=missed, replies=replies, free_calls=free_calls, now=now)
     return recovery_of(day, standing=standings[day], plan=plan, now=now)
 

@@ -2,7 +2,7 @@
 
 import dagster as dg
 
-from clarity_pipeline.domain.days import day_collected_at
+from clarity_pipeline.domain.days import SCHEDULED_AT, day_collected_at
 from clarity_pipeline.domain.errors import ClarityError
 from clarity_pipeline.operations.scheduled_days import days_to_recover
 from clarity_pipeline.orchestration.jobs import clarity_daily_sync, clarity_history_check
@@ -16,15 +16,12 @@ of what recovers the day before it, and yesterday comes first when there are few
 def build_scheduler(
     default_status: dg.DefaultScheduleStatus = dg.DefaultScheduleStatus.STOPPED,
 ) -> dg.ScheduleDefinition:
-    """`clarity_scheduler`; it ships stopped, and only a demo, with no quota to spend, starts it.
-
-    00:15 UTC: the 24 h window is then the UTC day that just ended, and late sessions are in.
-    """
+    """`clarity_scheduler`; it ships stopped, and only a demo, with no quota to spend, starts it."""
 
     @dg.schedule(
         name="clarity_scheduler",
         job=clarity_daily_sync,
-        cron_schedule="15 0 * * *",
+        cron_schedule=f"{SCHEDULED_AT.minute} {SCHEDULED_AT.hour} * * *",
         execution_timezone="UTC",
         description=(
             "Collects yesterday at 00:15 UTC and, with CLARITY_RECOVERY on, what was missed of the "

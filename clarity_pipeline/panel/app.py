@@ -18,11 +18,12 @@ from clarity_pipeline.panel import (
     account_pages,
     audit_pages,
     connection_pages,
+    history_pages,
     key_pages,
     people_pages,
     sign_in_pages,
 )
-from clarity_pipeline.panel.browser_safety import MAX_BODY_BYTES, BrowserSafety
+from clarity_pipeline.panel.browser_safety import BodyLimit, BrowserSafety
 from clarity_pipeline.panel.errors import NotSignedIn, problem_of
 from clarity_pipeline.panel.guard import (
     AGENCY_BUSINESS,
@@ -37,6 +38,8 @@ from clarity_pipeline.panel.unexpected_errors import UnexpectedErrors
 
 API_VERSION: Final = "1.0.0"
 
+_NOTICE: Final = {"HX-Retarget": "#notice", "HX-Reswap": "innerHTML", "HX-Reselect": ".note"}
+
 
 def create_app(services: PanelServices) -> FastAPI:
     """The panel over a store. Raises RuntimeError for a route that does not say whom it is for."""
@@ -47,26 +50,24 @@ def create_app(services: PanelServices) -> FastAPI:
         docs_url=None,
         redoc_url=None,
         openapi_url=None,
-        max_body_size=MAX_BODY_BYTES,
     )
     app.state.services = services
     app.include_router(sign_in_pages.public, dependencies=[allow(Audience.PUBLIC)])
-    for router in (sign_in_pages.signed_in, account_pages.router):
-        app.include_router(router, dependencies=[allow(Audience.SIGNED_IN)])
-    for router in (people_pages.router, key_pages.router, audit_pages.router):
-        app.include_router(router, dependencies=[allow(Audience.AGENCY_PEOPLE)])
-    app.include_router(
-        connection_pages.router,
-        prefix="/agency/businesses/{business_id}/clarity",
-        dependencies=AGENCY_BUSINESS,
-    )
-    app.include_router(
-        connection_pages.router, prefix="/client/clarity", dependencies=CLIENT_BUSINESS
-    )
+    for pages in (sign_in_pages.signed_in, account_pages.router):
+        app.include_router(pages, dependencies=[allow(Audience.SIGNED_IN)])
+    for pages in (people_pages.router, key_pages.router, audit_pages.router):
+        app.include_router(pages, dependencies=[allow(Audience.AGENCY_PEOPLE)])
+    for pages in (connection_pages.router, history_pages.router):
+        app.include_router(
+            pages, prefix="/agency/businesses/{business_id}/clarity", dependencies=AGENCY_BUSINESS
+        )
+        app.include_router(pages, prefix="/client/clarity", dependencies=CLIENT_BUSINESS)
     app.mount("/static", StaticFiles(directory=STATIC_DIRECTORY), name="static")
     check_every_route_is_guarded(app)
     for expected in (ClarityError, RequestValidationError, HTTPException):
         app.add_exception_handler(expected, tell)
+    # The last one sees a request first.
+    app.add_middleware(BodyLimit, tell=tell)
     app.add_middleware(UnexpectedErrors, tell=tell)
     app.add_middleware(TrustedHostMiddleware, allowed_hosts=_hosts(services))
     app.add_middleware(
@@ -97,6 +98,9 @@ def tell(request: Request, error: Exception) -> Response:
         return RedirectResponse(address, status_code=303)
     template = "error_fragment.html" if is_fragment else "error.html"
     response = page(request, template, status_code=problem.status, problem=problem)
+    if is_fragment:
+        # Whatever the request was to swap, and whichever part of a page it was to take.
+        response.headers.update(_NOTICE)
     response.headers.update(problem.headers)
     return response
 

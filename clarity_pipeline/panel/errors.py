@@ -24,6 +24,7 @@ from clarity_pipeline.domain.errors import (
     SyncDisabled,
     UnknownApiKey,
     UnknownBusiness,
+    UnknownSyncRequest,
     UnknownUser,
 )
 
@@ -73,6 +74,7 @@ _STATUS: Final[dict[type[ClarityError], HTTPStatus]] = {
     FormExpired: HTTPStatus.FORBIDDEN,
     TooManySignIns: HTTPStatus.TOO_MANY_REQUESTS,
     UnknownBusiness: HTTPStatus.NOT_FOUND,
+    UnknownSyncRequest: HTTPStatus.NOT_FOUND,
     UnknownUser: HTTPStatus.NOT_FOUND,
     UnknownApiKey: HTTPStatus.NOT_FOUND,
     AlreadySetUp: HTTPStatus.CONFLICT,
@@ -93,6 +95,7 @@ _PANEL_SENTENCES: Final[dict[type[ClarityError], str]] = {
     UnknownUser: "There is no such user.",
     UnknownApiKey: "There is no such API key.",
     NotConnected: "This business is not connected to Clarity; give its project id and API token.",
+    SyncDisabled: "The sync of this business is switched off; switch it on first.",
 }
 """Where the sentence of the class speaks of commands, which people here do not type."""
 

@@ -15,8 +15,9 @@ from markupsafe import Markup
 from starlette.responses import HTMLResponse
 
 from clarity_pipeline.domain.access import Principal, Role, form_token
-from clarity_pipeline.panel.guard import FORM_TOKEN_FIELD, cookie_name
+from clarity_pipeline.panel.guard import FORM_TOKEN_FIELD, cookie_name, current_principal
 from clarity_pipeline.panel.services import services_of
+from clarity_pipeline.store.businesses import Business
 
 UNKNOWN: Final = "\N{EN DASH}"
 HERE: Final = Path(__file__).parent
@@ -41,8 +42,20 @@ def page(request: Request, template: str, *, status_code: int = 200, **values: A
         "is_agency": isinstance(principal, Principal) and principal.role is Role.AGENCY,
         "form_token": form_token(secret) if secret and principal else "",
         "now": services_of(request).clock(),
+        "business": getattr(request.state, "business", None),
+        "base": base_of(request),
     }
     return _templates.TemplateResponse(request, template, shared | values, status_code=status_code)
+
+
+def base_of(request: Request) -> str:
+    """Where the pages of the business that a request is about begin; empty for other pages."""
+    business = getattr(request.state, "business", None)
+    if not isinstance(business, Business):
+        return ""
+    if current_principal(request).role is Role.AGENCY:
+        return f"/agency/businesses/{business.id}/clarity"
+    return "/client/clarity"
 
 
 def static_url(path: str) -> str:
@@ -80,6 +93,16 @@ def percent(value: float | None, *, digits: int = 1) -> str:
     return UNKNOWN if value is None else f"{100 * value:.{digits}f} %"
 
 
+def duration(seconds: float | None) -> str:
+    """As "4.2 s" or "3 min 5 s"; a dash for what is not known."""
+    if seconds is None:
+        return UNKNOWN
+    if seconds < 60:
+        return f"{seconds:.1f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    return f"{minutes} min {rest} s"
+
+
 def day_words(value: date) -> str:
     """As "Mon 2 Nov 2026"."""
     return f"{value:%a} {value.day} {value:%b %Y}"
@@ -87,4 +110,6 @@ def day_words(value: date) -> str:
 
 _globals: dict[str, Any] = _environment.globals
 _globals.update(static_url=static_url, form_token_field=form_token_field)
-_environment.filters.update(instant=instant, number=number, percent=percent, day=day_words)
+_environment.filters.update(
+    instant=instant, number=number, percent=percent, day=day_words, duration=duration
+)

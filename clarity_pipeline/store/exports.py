@@ -13,7 +13,7 @@ from datetime import date, datetime
 from typing import Any, Final
 
 import zstandard
-from sqlalchemy import Row, insert, select, update
+from sqlalchemy import Row, func, insert, select, update
 
 from clarity_pipeline.domain.dimensions import Dimension, DimensionCombo
 from clarity_pipeline.domain.errors import ExportCorrupt, ExportRemoved
@@ -25,7 +25,7 @@ from clarity_pipeline.domain.exports import (
     Verdict,
 )
 from clarity_pipeline.domain.quota import Purpose
-from clarity_pipeline.store.businesses import check_businesses_exist
+from clarity_pipeline.store.businesses import of_a_known_business
 from clarity_pipeline.store.database import Database
 from clarity_pipeline.store.schema import raw_exports
 
@@ -93,8 +93,7 @@ def land(
         "stored_bytes": len(body),
         "sha256": export.sha256,
     }
-    with database.transaction() as connection:
-        check_businesses_exist(connection, [business_id])
+    with of_a_known_business(business_id), database.transaction() as connection:
         result = connection.execute(insert(raw_exports).values(values))
         assert result.inserted_primary_key is not None
         return result.inserted_primary_key[0]
@@ -130,6 +129,29 @@ def list_exports(
         statement = statement.where(raw_exports.c.business_id.in_(set(business_ids)))
     with database.reading() as connection:
         return [_judged(row) for row in connection.execute(statement)]
+
+
+def landed_combos(
+    database: Database, *, day: date, business_ids: Collection[str]
+) -> dict[str, int]:
+    """How many combos of a day have a reply that stands for them (domain.collection), by business.
+
+    A business without any is left out.
+    """
+    column = raw_exports.c
+    statement = (
+        select(column.business_id, func.count(column.dimension_set.distinct()).label("combos"))
+        .where(
+            column.date == day,
+            column.business_id.in_(set(business_ids)),
+            column.verdict == Verdict.ACCEPTED.value,
+            column.num_of_days == 1,
+        )
+        .group_by(column.business_id)
+    )
+    with database.reading() as connection:
+        rows = connection.execute(statement).all()
+    return {row.business_id: row.combos for row in rows}
 
 
 def read_export(database: Database, export_id: int) -> LandedExport:

@@ -7,12 +7,24 @@ given back. The primary key and a CHECK make an eleventh call impossible whateve
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
 from typing import Any, Final
 
-from sqlalchemy import Column, Connection, Row, bindparam, insert, select, text, update
+from sqlalchemy import (
+    Column,
+    Connection,
+    Row,
+    bindparam,
+    case,
+    exists,
+    func,
+    insert,
+    select,
+    text,
+    update,
+)
 
 from clarity_pipeline.domain.dimensions import combos_of_a_day
 from clarity_pipeline.domain.errors import QuotaRefused
@@ -25,6 +37,7 @@ from clarity_pipeline.domain.quota import (
     OwedCall,
     Purpose,
     QuotaState,
+    QuotaUsage,
     RefusalReason,
     SlotGranted,
     SlotRefused,
@@ -36,7 +49,7 @@ from clarity_pipeline.domain.quota import (
     utc_day_of,
 )
 from clarity_pipeline.domain.sync_jobs import Trigger
-from clarity_pipeline.store.businesses import check_businesses_exist
+from clarity_pipeline.store.businesses import of_a_known_business
 from clarity_pipeline.store.database import Database
 from clarity_pipeline.store.schema import api_calls, business_config, raw_exports, sync_jobs
 
@@ -105,7 +118,7 @@ def reserve(
     """
     utc_day = utc_day_of(now)
     wanted = _VeryCall(business_id, day, dimension_set, num_of_days)
-    with database.transaction() as connection:
+    with of_a_known_business(business_id), database.transaction() as connection:
         _lock_project_day(connection, project_id, utc_day)
         # The ledger is read before the replies, and whoever makes a call lands before he settles:
         # between the two reads a call can at worst still look in flight, never as if nobody had
@@ -117,8 +130,12 @@ def reserve(
         owed: set[OwedCall] = set()
         if not may_use_share and used < DAILY_CALL_LIMIT and not rate_limited:
             owed = _owed(
-                connection, project_id, utc_day, calls, overview_default=overview_default, now=now
-            )
+                connection,
+                {project_id: calls},
+                utc_day=utc_day,
+                overview_default=overview_default,
+                now=now,
+            )[project_id]
         decision = decide_slot(
             purpose=purpose,
             landed=[reply for reply in landed if reply.export_id not in unreadable],
@@ -136,7 +153,6 @@ def reserve(
             )
         if not isinstance(decision, SlotGranted):
             return decision
-        check_businesses_exist(connection, [business_id])
         reservation = Reservation(
             project_id=project_id,
             utc_day=utc_day,
@@ -243,12 +259,45 @@ def quota_state(
     database: Database, *, project_id: str, now: datetime, overview_default: bool = False
 ) -> QuotaState:
     """How many calls are used, and how many are kept for the schedule, on the UTC day of `now`."""
+    states = quota_states(
+        database, project_ids=[project_id], now=now, overview_default=overview_default
+    )
+    return states[project_id]
+
+
+def quota_states(
+    database: Database,
+    *,
+    project_ids: Collection[str],
+    now: datetime,
+    overview_default: bool = False,
+) -> dict[str, QuotaState]:
+    """`quota_state` of many projects in as many queries as of one."""
     utc_day = utc_day_of(now)
+    calls: dict[str, list[Row[Any]]] = {project_id: [] for project_id in project_ids}
+    statement = (
+        select(*_TAKEN_COLUMNS)
+        .where(api_calls.c.project_id.in_(calls), api_calls.c.utc_day == utc_day)
+        .order_by(api_calls.c.slot)
+    )
     with database.reading() as connection:
-        calls = _calls(connection, project_id, utc_day)
-        owed = _owed(
-            connection, project_id, utc_day, calls, overview_default=overview_default, now=now
-        )
+        for call in connection.execute(statement):
+            calls[call.project_id].append(call)
+        owed = _owed(connection, calls, utc_day=utc_day, overview_default=overview_default, now=now)
+    return {
+        project_id: _state(project_id, utc_day, taken, owed=owed[project_id])
+        for project_id, taken in calls.items()
+    }
+
+
+_TAKEN_COLUMNS: Final[list[Column[Any]]] = [
+    column for column in api_calls.c if column.name not in {"settled_at", "token_fingerprint"}
+]
+
+
+def _state(
+    project_id: str, utc_day: date, calls: Sequence[Row[Any]], *, owed: Collection[OwedCall]
+) -> QuotaState:
     used = max((call.slot for call in calls), default=0)
     return QuotaState(
         project_id=project_id,
@@ -257,6 +306,24 @@ def quota_state(
         kept=min(len(owed), DAILY_CALL_LIMIT - used),
         rate_limited=_is_rate_limited(calls),
     )
+
+
+def quota_usage(
+    database: Database, *, project_ids: Collection[str], now: datetime
+) -> dict[str, QuotaUsage]:
+    """How many calls of the UTC day of `now` are used; a project without a call is left out."""
+    column = api_calls.c
+    limited = case((column.outcome == CallOutcome.RATE_LIMITED.value, 1))
+    statement = (
+        select(column.project_id, func.max(column.slot), func.count(limited))
+        .where(column.project_id.in_(set(project_ids)), column.utc_day == utc_day_of(now))
+        .group_by(column.project_id)
+    )
+    with database.reading() as connection:
+        return {
+            project_id: QuotaUsage(used=used, rate_limited=refusals > 0)
+            for project_id, used, refusals in connection.execute(statement)
+        }
 
 
 def list_calls(database: Database, *, project_id: str, utc_day: date) -> list[CallRecord]:
@@ -296,7 +363,7 @@ def _calls(connection: Connection, project_id: str, utc_day: date) -> list[Row[A
     return list(connection.execute(statement))
 
 
-def _is_rate_limited(calls: list[Row[Any]]) -> bool:
+def _is_rate_limited(calls: Sequence[Row[Any]]) -> bool:
     return any(call.outcome == CallOutcome.RATE_LIMITED for call in calls)
 
 
@@ -376,48 +443,53 @@ def _reply_to(call: Row[Any], replies: list[Row[Any]]) -> AlreadyLanded | None:
 
 def _owed(
     connection: Connection,
-    project_id: str,
-    utc_day: date,
-    calls: list[Row[Any]],
+    calls: Mapping[str, Sequence[Row[Any]]],
     *,
+    utc_day: date,
     overview_default: bool,
     now: datetime,
-) -> set[OwedCall]:
-    """The calls of yesterday that the schedule has still to make and nobody has in flight."""
+) -> dict[str, set[OwedCall]]:
+    """The calls of yesterday that the schedule has still to make and nobody has in flight.
+
+    By project, for those that `calls`, the slots they have taken on this UTC day, name.
+    """
+    owed: dict[str, set[OwedCall]] = {project_id: set() for project_id in calls}
     yesterday = utc_day - timedelta(days=1)
     config, jobs, landed = business_config.c, sync_jobs.c, raw_exports.c
-    settled_by_schedule = select(jobs.business_id).where(
+    # Correlated: jobs have an index by business, and none by day alone.
+    settled_by_schedule = exists().where(
+        jobs.business_id == config.business_id,
         jobs.date == yesterday,
         jobs.trigger == Trigger.SCHEDULE.value,
         jobs.finished_at.is_not(None),
     )
     enabled = connection.execute(
-        select(config.business_id, config.overview).where(
-            config.project_id == project_id,
-            config.sync_enabled,
-            config.business_id.not_in(settled_by_schedule),
+        select(config.project_id, config.business_id, config.overview).where(
+            config.project_id.in_(calls), config.sync_enabled, ~settled_by_schedule
         )
     ).all()
     if not enabled:
-        return set()
-    owed = {
-        (business_id, combo.dimension_set)
-        for business_id, overview in enabled
-        for combo in combos_of_a_day(overview=overview_default if overview is None else overview)
-    }
+        return owed
     arrived = connection.execute(
         select(landed.business_id, landed.dimension_set).where(
             landed.date == yesterday,
             landed.num_of_days == 1,
-            landed.business_id.in_([business_id for business_id, _ in enabled]),
+            landed.business_id.in_([row.business_id for row in enabled]),
         )
     )
-    in_flight = {
-        (call.business_id, call.dimension_set)
-        for call in calls
-        if call.outcome is None and call.num_of_days == 1 and now < lease_ends_at(call.reserved_at)
-    }
-    return owed.difference(((row.business_id, row.dimension_set) for row in arrived), in_flight)
+    not_owed = {(row.business_id, row.dimension_set) for row in arrived}
+    for project_id, business_id, overview in enabled:
+        wanted = combos_of_a_day(overview=overview_default if overview is None else overview)
+        owed[project_id] |= {(business_id, combo.dimension_set) for combo in wanted} - not_owed
+    for project_id, taken in calls.items():
+        owed[project_id] -= {
+            (call.business_id, call.dimension_set)
+            for call in taken
+            if call.outcome is None
+            and call.num_of_days == 1
+            and now < lease_ends_at(call.reserved_at)
+        }
+    return owed
 
 
 def _refused(

@@ -151,7 +151,7 @@ def record_rows_written(
 def record_rebuild_failure(
     database: Database, *, dagster_run_id: str, business_id: str, day: date, message: str
 ) -> None:
-    """Fail the job of a run whose replies have landed and could not be made into rows."""
+    """Fail the job of a run whose replies have landed and could not be made into rows or sums."""
     failed = {
         "status": JobStatus.FAILED.value,
         "error_code": RebuildFailed.code,
@@ -195,6 +195,46 @@ def list_jobs(
     return _jobs(database, statement)
 
 
+def find_job(
+    database: Database, *, dagster_run_id: str, business_id: str, day: date
+) -> SyncJob | None:
+    """The job of a run for a business-day; None while, or because, it has opened none."""
+    statement = select(sync_jobs).where(
+        sync_jobs.c.dagster_run_id == dagster_run_id,
+        sync_jobs.c.business_id == business_id,
+        sync_jobs.c.date == day,
+    )
+    return next(iter(_jobs(database, statement)), None)
+
+
+def jobs_before(
+    database: Database,
+    *,
+    business_id: str,
+    status: JobStatus | None,
+    before_id: int | None,
+    limit: int,
+) -> list[SyncJob]:
+    """The jobs of a business that are older than one, newest first; without it from the newest on.
+
+    Raises UnknownBusiness.
+    """
+    jobs = sync_jobs.c
+    statement = (
+        select(sync_jobs)
+        .where(jobs.business_id == business_id)
+        .order_by(jobs.id.desc())
+        .limit(limit)
+    )
+    if status is not None:
+        statement = statement.where(jobs.status == status.value)
+    if before_id is not None:
+        statement = statement.where(jobs.id < before_id)
+    with database.reading() as connection:
+        check_businesses_exist(connection, [business_id])
+        return [_job(row) for row in connection.execute(statement)]
+
+
 def running_jobs(
     database: Database, *, day: date | None = None, worker: str | None = None
 ) -> list[SyncJob]:
@@ -232,6 +272,41 @@ def latest_attempts(database: Database, *, business_ids: Collection[str]) -> dic
     )
 
 
+@dataclass(frozen=True, slots=True)
+class JobOutcome:
+    """How a job stands, and since when (UTC): it ended then, or has been running since."""
+
+    trigger: Trigger
+    status: JobStatus
+    error_code: str | None
+    at: datetime
+
+
+def outcomes_of_day(
+    database: Database, *, day: date, business_ids: Collection[str]
+) -> dict[str, list[JobOutcome]]:
+    """How the jobs about this day stand, by business, newest first; one without any is left out."""
+    jobs = sync_jobs.c
+    statement = (
+        select(
+            jobs.business_id,
+            jobs.trigger,
+            jobs.status,
+            jobs.error_code,
+            func.coalesce(jobs.finished_at, jobs.started_at).label("at"),
+        )
+        .where(jobs.business_id.in_(set(business_ids)), jobs.date == day)
+        .order_by(jobs.id.desc())
+    )
+    outcomes: dict[str, list[JobOutcome]] = {}
+    with database.reading() as connection:
+        for row in connection.execute(statement):
+            outcomes.setdefault(row.business_id, []).append(
+                JobOutcome(Trigger(row.trigger), JobStatus(row.status), row.error_code, row.at)
+            )
+    return outcomes
+
+
 def latest_errors(database: Database, *, business_ids: Collection[str]) -> dict[str, SyncJob]:
     """The newest job of each business that has an error to tell of."""
     return _newest(database, business_ids, sync_jobs.c.error_message.is_not(None))
@@ -240,13 +315,17 @@ def latest_errors(database: Database, *, business_ids: Collection[str]) -> dict[
 def _newest(
     database: Database, business_ids: Collection[str], *which: ColumnElement[bool]
 ) -> dict[str, SyncJob]:
-    newest = (
+    newest = _newest_ids(business_ids, *which)
+    jobs = _jobs(database, select(sync_jobs).where(sync_jobs.c.id.in_(newest)))
+    return {job.business_id: job for job in jobs}
+
+
+def _newest_ids(business_ids: Collection[str], *which: ColumnElement[bool]) -> Select[int]:
+    return (
         select(func.max(sync_jobs.c.id))
         .where(sync_jobs.c.business_id.in_(set(business_ids)), *which)
         .group_by(sync_jobs.c.business_id)
     )
-    jobs = _jobs(database, select(sync_jobs).where(sync_jobs.c.id.in_(newest)))
-    return {job.business_id: job for job in jobs}
 
 
 def _outcome(

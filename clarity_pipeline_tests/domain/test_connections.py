@@ -24,6 +24,7 @@ from clarity_pipeline.domain.connections import (
     parse_project_id,
     parse_token,
     token_fingerprint,
+    token_has_expired,
     token_needs_renewal,
 )
 from clarity_pipeline.domain.errors import (
@@ -189,6 +190,12 @@ def test_a_token_needs_renewal_in_its_last_week() -> None:
     assert not token_needs_renewal(None, now=NOW)
 
 
+def test_a_token_has_expired_from_the_instant_that_it_names() -> None:
+    assert token_has_expired(NOW, now=NOW)
+    assert not token_has_expired(NOW + timedelta(seconds=1), now=NOW)
+    assert not token_has_expired(None, now=NOW)
+
+
 SYNCED_AT = NOW - timedelta(hours=11)
 BEFORE, AFTER = SYNCED_AT - timedelta(days=3), SYNCED_AT + timedelta(hours=1)
 
@@ -201,6 +208,7 @@ HEALTHY = ConnectionFacts(
     last_synced_at=SYNCED_AT,
     yesterdays_job=JobStatus.SUCCEEDED,
     yesterdays_job_at=SYNCED_AT,
+    yesterdays_rebuild_failed=False,
     yesterday_is_complete=True,
     is_expected=True,
 )

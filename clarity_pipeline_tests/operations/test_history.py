@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator
-from contextlib import contextmanager
 from datetime import date, timedelta
-from typing import Any
 
-from sqlalchemy import event, text
+from sqlalchemy import text
 
 from clarity_pipeline.domain.day_history import DayHistory, DayWord
 from clarity_pipeline.domain.days import days_between
@@ -22,9 +19,9 @@ from clarity_pipeline.operations.history import (
 from clarity_pipeline.operations.rebuild_day import rebuild
 from clarity_pipeline.operations.replay_day import replay_day
 from clarity_pipeline.store import businesses, connections
-from clarity_pipeline.store.database import Database
 from clarity_pipeline_tests.agency import DAY, ON_TIME, Agency, days_later
 from clarity_pipeline_tests.landing import land_days
+from clarity_pipeline_tests.store.statements import counted_queries
 
 
 def history(
@@ -174,21 +171,6 @@ def test_the_latest_day_is_due_at_one(agency: Agency) -> None:
     assert "clarity sync --day 2026-11-01" in late.sentence
     agency.sync()
     assert judge_latest_day(agency.database, now=one, recovery=False).passed
-
-
-@contextmanager
-def counted_queries(database: Database) -> Generator[list[str]]:
-    statements: list[str] = []
-
-    def count(*arguments: Any) -> None:
-        if arguments[2].startswith("SELECT"):
-            statements.append(arguments[2])
-
-    event.listen(database.engine, "before_cursor_execute", count)
-    try:
-        yield statements
-    finally:
-        event.remove(database.engine, "before_cursor_execute", count)
 
 
 def test_a_year_of_many_businesses_is_a_handful_of_queries(agency: Agency) -> None:

@@ -64,6 +64,7 @@ def test_the_names_users_rely_on_are_there() -> None:
         "clarity_auth_failure_sensor",
         "clarity_notice_sensor",
         "clarity_run_failure_sensor",
+        "clarity_sync_request_sensor",
         "clarity_watchdog_sensor",
     }
     assert {key.name for key in repository.asset_graph.asset_check_keys} == {
@@ -118,7 +119,7 @@ def test_the_schedule_ships_stopped_and_asks_for_yesterday_at_a_quarter_past_mid
     assert requested_days(build_defs()) == ["2026-11-01"]
 
 
-def test_the_sensors_run_from_the_start_because_none_of_them_makes_a_call() -> None:
+def test_the_sensors_run_from_the_start_because_none_makes_a_call_that_nobody_asked_for() -> None:
     repository = build_defs().get_repository_def()
     running = dg.DefaultSensorStatus.RUNNING
     assert {sensor.name: sensor.default_status for sensor in repository.sensor_defs} == {
@@ -126,6 +127,7 @@ def test_the_sensors_run_from_the_start_because_none_of_them_makes_a_call() -> N
         "clarity_auth_failure_sensor": running,
         "clarity_notice_sensor": running,
         "clarity_run_failure_sensor": running,
+        "clarity_sync_request_sensor": running,
         "clarity_watchdog_sensor": running,
     }
 

@@ -15,5 +15,32 @@ function localTimes(root) {
   }
 }
 
+/* What a poll brings is read out once, and not again every two seconds. */
+function announce(root) {
+  const announcer = document.getElementById("announcer");
+  const latest = root.querySelector("[data-announce]")?.dataset.announce;
+  if (announcer && latest && announcer.textContent !== latest) announcer.textContent = latest;
+}
+
+/* A field with `data-says-invalid` is checked against its pattern while somebody types. */
+function checkField(field) {
+  const wrong = field.value !== "" && !field.validity.valid;
+  const says = document.getElementById(`${field.id}-error`);
+  field.setAttribute("aria-invalid", String(wrong));
+  if (says) says.textContent = wrong ? field.dataset.saysInvalid : "";
+}
+
+document.addEventListener("input", (event) => {
+  if (event.target.matches?.("[data-says-invalid]")) checkField(event.target);
+});
+
+/* Somebody who comes back to the page sees what others have begun meanwhile. */
+document.addEventListener("visibilitychange", () => {
+  if (document.visibilityState === "visible") document.body.dispatchEvent(new Event("panel-visible"));
+});
+
 document.addEventListener("DOMContentLoaded", () => localTimes(document));
-document.addEventListener("htmx:afterSwap", (event) => localTimes(event.detail.elt.parentNode ?? document));
+document.addEventListener("htmx:afterSettle", () => {
+  localTimes(document);
+  announce(document);
+});

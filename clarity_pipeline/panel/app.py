@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import logging
+from http import HTTPStatus
 from typing import Final
 from urllib.parse import quote, urlsplit
 
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
+from fastapi.routing import iter_route_contexts
 from starlette.exceptions import HTTPException
 from starlette.middleware.trustedhost import TrustedHostMiddleware
 from starlette.responses import JSONResponse, RedirectResponse, Response
+from starlette.routing import compile_path
 from starlette.staticfiles import StaticFiles
 
 from clarity_pipeline.domain.access import Audience
@@ -80,6 +83,9 @@ def create_app(services: PanelServices) -> FastAPI:
 def tell(request: Request, error: Exception) -> Response:
     """An error as an answer: a problem below /api, a page elsewhere, a fragment to htmx."""
     problem = problem_of(error)
+    if problem.status is HTTPStatus.METHOD_NOT_ALLOWED:
+        # Starlette names the methods of the first route at an address, and there can be several.
+        problem.headers["Allow"] = ", ".join(sorted(_methods_at(request)))
     if problem.status >= 500 and not isinstance(error, ClarityError):
         # Without its text: it may quote what was sent.
         _log.error("%s at %s %s", type(error).__name__, request.method, request.url.path)
@@ -103,6 +109,16 @@ def tell(request: Request, error: Exception) -> Response:
         response.headers.update(_NOTICE)
     response.headers.update(problem.headers)
     return response
+
+
+def _methods_at(request: Request) -> set[str]:
+    """The methods that the address of a request takes."""
+    return {
+        method
+        for route in iter_route_contexts(request.app.routes)
+        if route.methods and compile_path(route.path or "")[0].match(request.url.path)
+        for method in route.methods
+    }
 
 
 def _hosts(services: PanelServices) -> list[str]:

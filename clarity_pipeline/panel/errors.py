@@ -19,6 +19,7 @@ from clarity_pipeline.domain.errors import (
     NotConnected,
     PurgeRefused,
     QuotaRefused,
+    SecretKeyError,
     StoreError,
     SyncDisabled,
     UnknownBusiness,
@@ -114,6 +115,10 @@ _PANEL_SENTENCES: Final[dict[type[ClarityError], str]] = {
     UnknownBusiness: "There is no such business.",
     UnknownUser: "There is no such user.",
     NotConnected: "This business is not connected to Clarity; give its project id and API token.",
+    SecretKeyError: (
+        "The key with which tokens are stored cannot be used, so nothing was asked or stored; "
+        "whoever runs this panel must put it back."
+    ),
     UnknownSyncRequest: "This business has no such sync request.",
     PurgeRefused: (
         "History is deleted only of a business that is disconnected and has no sync running; "

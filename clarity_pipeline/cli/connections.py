@@ -553,6 +553,8 @@ def _calls_in_words(state: QuotaState | None) -> str | None:
 
 def _remarks(each: ConnectionStatus) -> list[str]:
     """What somebody should know or do; an error that data were stored after is left out."""
+    from clarity_pipeline.domain.connections import ConnectionState
+
     record, error = each.record, each.last_error
     remarks: list[str] = []
     if each.token_needs_renewal and record.token_expires_at is not None:
@@ -563,7 +565,11 @@ def _remarks(each: ConnectionStatus) -> list[str]:
         )
     if record.disabled_reason:
         remarks.append(f"switched off {instant(record.disabled_at)}: {record.disabled_reason}")
-    is_mended = each.landed >= each.due and record.last_test_result in {None, "ok"}
+    is_mended = (
+        each.landed >= each.due
+        and each.state is not ConnectionState.FAILING
+        and record.last_test_result in {None, "ok"}
+    )
     if error is not None and not is_mended:
         remarks.append(f"last error, about {error.day}: {error.message}")
     return remarks

@@ -70,8 +70,9 @@ class ConnectionFacts:
 
     `last_test_result` is "ok", an error's code, or None for a token that was never tested;
     `yesterdays_job` and `yesterdays_job_at` are the latest sync of yesterday that made calls or
-    could have, replays left out. `is_expected` says whether the schedule owed us yesterday: it
-    was due by now, and the business was connected before.
+    could have, replays left out. `yesterdays_rebuild_failed` says whether the latest sync or replay
+    of yesterday could not make all that had landed into rows and sums. `is_expected` says whether
+    the schedule owed us yesterday: it was due by now, and the business was connected before.
     """
 
     is_connected: bool
@@ -82,8 +83,15 @@ class ConnectionFacts:
     last_synced_at: datetime | None
     yesterdays_job: JobStatus | None
     yesterdays_job_at: datetime | None
+    yesterdays_rebuild_failed: bool
     yesterday_is_complete: bool
     is_expected: bool
+
+
+_SWITCHED_OFF: Final = {
+    DisabledBy.USER: ConnectionState.PAUSED,
+    DisabledBy.AUTH_FAILURE: ConnectionState.DISABLED_AUTH,
+}
 
 
 def connection_state(facts: ConnectionFacts) -> ConnectionState:
@@ -94,10 +102,10 @@ def connection_state(facts: ConnectionFacts) -> ConnectionState:
     """
     if not facts.is_connected:
         return ConnectionState.NOT_CONNECTED
-    if facts.disabled_by is DisabledBy.AUTH_FAILURE:
-        return ConnectionState.DISABLED_AUTH
-    if facts.disabled_by is DisabledBy.USER:
-        return ConnectionState.PAUSED
+    if facts.disabled_by is not None:
+        return _SWITCHED_OFF[facts.disabled_by]
+    if facts.yesterdays_rebuild_failed:
+        return ConnectionState.FAILING
     if facts.yesterday_is_complete and _test_has_passed_or_is_old(facts):
         return ConnectionState.CONNECTED
     if facts.is_rate_limited_today:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from http import HTTPStatus
 from typing import Final
 from urllib.parse import quote, urlsplit
@@ -18,23 +17,32 @@ from starlette.staticfiles import StaticFiles
 
 from clarity_pipeline.domain.access import Audience
 from clarity_pipeline.domain.errors import ClarityError
-from clarity_pipeline.panel import api, connection_pages, sign_in_pages
+from clarity_pipeline.panel import (
+    account_pages,
+    api,
+    audit_pages,
+    connection_pages,
+    history_pages,
+    key_pages,
+    people_pages,
+    sign_in_pages,
+)
 from clarity_pipeline.panel.browser_safety import MAX_BODY_BYTES, BrowserSafety
 from clarity_pipeline.panel.errors import NotSignedIn, problem_of
 from clarity_pipeline.panel.guard import (
     AGENCY_BUSINESS,
     CLIENT_BUSINESS,
+    SAFE_METHODS,
     allow,
     check_every_route_is_guarded,
 )
 from clarity_pipeline.panel.services import PanelServices
 from clarity_pipeline.panel.templating import STATIC_DIRECTORY, page
+from clarity_pipeline.panel.unexpected_errors import UnexpectedErrors
 
 API_VERSION: Final = "1.0.0"
 
 _NOTICE: Final = {"HX-Retarget": "#notice", "HX-Reswap": "innerHTML", "HX-Reselect": ".note"}
-
-_log = logging.getLogger(__name__)
 
 
 def create_app(services: PanelServices) -> FastAPI:
@@ -50,15 +58,15 @@ def create_app(services: PanelServices) -> FastAPI:
     )
     app.state.services = services
     app.include_router(sign_in_pages.public, dependencies=[allow(Audience.PUBLIC)])
-    app.include_router(sign_in_pages.signed_in, dependencies=[allow(Audience.SIGNED_IN)])
-    app.include_router(
-        connection_pages.router,
-        prefix="/agency/businesses/{business_id}/clarity",
-        dependencies=AGENCY_BUSINESS,
-    )
-    app.include_router(
-        connection_pages.router, prefix="/client/clarity", dependencies=CLIENT_BUSINESS
-    )
+    for router in (sign_in_pages.signed_in, account_pages.router):
+        app.include_router(router, dependencies=[allow(Audience.SIGNED_IN)])
+    for router in (people_pages.router, key_pages.router, audit_pages.router):
+        app.include_router(router, dependencies=[allow(Audience.AGENCY_PEOPLE)])
+    for pages in (connection_pages.router, history_pages.router):
+        app.include_router(
+            pages, prefix="/agency/businesses/{business_id}/clarity", dependencies=AGENCY_BUSINESS
+        )
+        app.include_router(pages, prefix="/client/clarity", dependencies=CLIENT_BUSINESS)
     app.include_router(
         api.of_business,
         prefix="/api/agency/businesses/{business_id}/clarity",
@@ -69,8 +77,9 @@ def create_app(services: PanelServices) -> FastAPI:
     app.include_router(api.public, prefix="/api", dependencies=[allow(Audience.PUBLIC)])
     app.mount("/static", StaticFiles(directory=STATIC_DIRECTORY), name="static")
     check_every_route_is_guarded(app)
-    for expected in (ClarityError, RequestValidationError, HTTPException, Exception):
+    for expected in (ClarityError, RequestValidationError, HTTPException):
         app.add_exception_handler(expected, tell)
+    app.add_middleware(UnexpectedErrors, tell=tell)
     app.add_middleware(TrustedHostMiddleware, allowed_hosts=_hosts(services))
     app.add_middleware(
         BrowserSafety,
@@ -86,9 +95,6 @@ def tell(request: Request, error: Exception) -> Response:
     if problem.status is HTTPStatus.METHOD_NOT_ALLOWED:
         # Starlette names the methods of the first route at an address, and there can be several.
         problem.headers["Allow"] = ", ".join(sorted(_methods_at(request)))
-    if problem.status >= 500 and not isinstance(error, ClarityError):
-        # Without its text: it may quote what was sent.
-        _log.error("%s at %s %s", type(error).__name__, request.method, request.url.path)
     if request.url.path == "/api" or request.url.path.startswith("/api/"):
         return JSONResponse(
             problem.document(),
@@ -98,7 +104,9 @@ def tell(request: Request, error: Exception) -> Response:
         )
     is_fragment = "hx-request" in request.headers
     if isinstance(error, NotSignedIn):
-        address = f"/login?next={quote(request.url.path)}"
+        # What a form would have done is not done later by going to its address.
+        is_page = request.method in SAFE_METHODS
+        address = f"/login?next={quote(request.url.path)}" if is_page else "/login"
         if is_fragment:
             return Response(headers={"HX-Redirect": address})
         return RedirectResponse(address, status_code=303)

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from datetime import timedelta
 from http import HTTPStatus
+from math import ceil
 from typing import Any, Final
 
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 
 from clarity_pipeline.domain.errors import (
+    AlreadySetUp,
     AuthenticationFailed,
     ClarityError,
     ConfigurationError,
@@ -22,6 +25,7 @@ from clarity_pipeline.domain.errors import (
     SecretKeyError,
     StoreError,
     SyncDisabled,
+    UnknownApiKey,
     UnknownBusiness,
     UnknownSyncRequest,
     UnknownUser,
@@ -52,12 +56,11 @@ class FormExpired(ClarityError):
 class TooManySignIns(ClarityError):
     code = "too_many_sign_ins"
 
-    def __init__(self, *, wait_seconds: int) -> None:
-        super().__init__(
-            f"Too many sign-ins have failed; wait {max(1, round(wait_seconds / 60))} min and try "
-            "again."
-        )
-        self.wait_seconds = wait_seconds
+    def __init__(self, wait: timedelta) -> None:
+        self.wait_seconds = ceil(wait.total_seconds())
+        seconds, minutes = self.wait_seconds, ceil(self.wait_seconds / 60)
+        words = f"{seconds} s" if seconds < 60 else f"{minutes} min"
+        super().__init__(f"Too many sign-ins have failed; wait {words} and try again.")
 
 
 class WrongCredentials(ClarityError):
@@ -96,6 +99,8 @@ _STATUS: Final[dict[type[ClarityError], HTTPStatus]] = {
     UnknownBusiness: HTTPStatus.NOT_FOUND,
     UnknownSyncRequest: HTTPStatus.NOT_FOUND,
     UnknownUser: HTTPStatus.NOT_FOUND,
+    UnknownApiKey: HTTPStatus.NOT_FOUND,
+    AlreadySetUp: HTTPStatus.CONFLICT,
     NotConnected: HTTPStatus.CONFLICT,
     SyncDisabled: HTTPStatus.CONFLICT,
     PurgeRefused: HTTPStatus.CONFLICT,
@@ -114,6 +119,7 @@ _STATUS: Final[dict[type[ClarityError], HTTPStatus]] = {
 _PANEL_SENTENCES: Final[dict[type[ClarityError], str]] = {
     UnknownBusiness: "There is no such business.",
     UnknownUser: "There is no such user.",
+    UnknownApiKey: "There is no such API key.",
     NotConnected: "This business is not connected to Clarity; give its project id and API token.",
     SecretKeyError: (
         "The key with which tokens are stored cannot be used, so nothing was asked or stored; "

@@ -76,6 +76,9 @@ class ConnectionRecord:
         )
 
 
+_RECORD_FIELDS: Final = tuple(field.name for field in fields(ConnectionRecord))
+
+
 def get_connection(database: Database, business_id: str) -> ConnectionRecord:
     """Raises UnknownBusiness."""
     with database.reading() as connection:
@@ -149,8 +152,9 @@ def read_token(database: Database, vault: TokenVault, business_id: str) -> tuple
     Raises UnknownBusiness, NotConnected, or SecretKeyError when no key reads it.
     """
     with database.reading() as connection:
-        check_businesses_exist(connection, [business_id])
         row = _config_row(connection, business_id)
+        if row is None:
+            check_businesses_exist(connection, [business_id])
     if row is None or row.token_ciphertext is None:
         raise NotConnected(business_id)
     return vault.decrypt(row.token_ciphertext), row.token_fingerprint
@@ -324,9 +328,7 @@ def _record(row: RowMapping) -> ConnectionRecord:
         }
     if values["disabled_by"] is not None:
         values["disabled_by"] = DisabledBy(values["disabled_by"])
-    return ConnectionRecord(
-        **{field.name: values[field.name] for field in fields(ConnectionRecord)}
-    )
+    return ConnectionRecord(**{name: values[name] for name in _RECORD_FIELDS})
 
 
 def _config_row(connection: Connection, business_id: str) -> Row[Any] | None:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from collections.abc import Sequence
 from datetime import date, timedelta
+from pathlib import Path
 
 import dagster as dg
 import pytest
@@ -27,6 +30,7 @@ from clarity_pipeline.domain.sync_requests import (
     ComboStage,
     RequestState,
 )
+from clarity_pipeline.export_api.emulator import EmulatorServer
 from clarity_pipeline.operations.collect_day import plan_day
 from clarity_pipeline.operations.sync_requests import (
     RequestProgress,
@@ -36,7 +40,7 @@ from clarity_pipeline.operations.sync_requests import (
 from clarity_pipeline.store import businesses, connections, quota_ledger, sync_requests
 from clarity_pipeline.store.quota_ledger import Reservation
 from clarity_pipeline.store.sync_requests import SyncRequest
-from clarity_pipeline_tests.agency import DAY, ON_TIME, Agency
+from clarity_pipeline_tests.agency import DAY, ON_TIME, Agency, open_agency
 from clarity_pipeline_tests.store.races import all_at_once
 
 SENSOR = "clarity_sync_request_sensor"
@@ -362,34 +366,66 @@ def test_a_run_that_the_instance_does_not_know_is_waited_for_only_so_long(agency
     assert "does not know the run" in progress(agency).sentence
 
 
-def test_while_the_quota_refuses_the_job_says_so_and_the_schedules_share_stays(
-    agency: Agency,
-) -> None:
+def test_while_the_quota_refuses_the_job_says_so_and_no_call_is_made(agency: Agency) -> None:
     project = agency.connect("acme")
-    for number in range(6):
-        taken = quota_ledger.reserve(
-            agency.database,
-            project_id=project.project_id,
-            business_id="acme",
-            purpose=Purpose.TEST,
-            day=DAY - timedelta(days=number + 1),
-            dimension_set="Device,URL",
-            may_use_share=False,
-            now=agency.now,
-        )
-        assert isinstance(taken, Reservation)
-        quota_ledger.settle(
-            agency.database, taken, outcome=CallOutcome.SERVICE_UNAVAILABLE, now=agency.now
-        )
+    taken = quota_ledger.reserve(
+        agency.database,
+        project_id=project.project_id,
+        business_id="acme",
+        purpose=Purpose.TEST,
+        day=DAY - timedelta(days=1),
+        dimension_set="Device,URL",
+        may_use_share=False,
+        now=agency.now,
+    )
+    assert isinstance(taken, Reservation)
+    quota_ledger.settle(agency.database, taken, outcome=CallOutcome.RATE_LIMITED, now=agency.now)
     ask(agency)
     execute(agency, *look(agency))
     look(agency)
     now = progress(agency)
     assert now.job is not None
-    assert now.job.status is JobStatus.RATE_LIMITED
-    assert "kept for the daily sync" in now.sentence
+    assert (now.state, now.job.status) == (RequestState.FINISHED, JobStatus.RATE_LIMITED)
+    assert now.sentence == now.job.error_message
+    assert {combo.status for combo in now.combos} == {ComboStatus.QUOTA_REFUSED}
     assert agency.calls() == []
-    state = quota_ledger.quota_state(
-        agency.database, project_id=project.project_id, now=agency.now, overview_default=False
-    )
-    assert (state.used, state.kept) == (6, 4)
+
+
+def test_a_daemon_that_is_killed_anywhere_in_a_tick_launches_one_run(
+    sqlite_url: str,
+    emulator_server: EmulatorServer,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    deaths = ("TICK_HELD", "RUN_IDS_RESERVED", "RUN_CREATED", "RUN_LAUNCHED")
+    with open_agency(
+        database_url=sqlite_url,
+        emulator=emulator_server,
+        home=tmp_path / "home",
+        environment=monkeypatch,
+    ) as agency:
+        agency.connect("acme")
+        ask(agency)
+        ran = subprocess.run(
+            [
+                sys.executable,
+                "-m",
+                "clarity_pipeline_tests.orchestration.dying_daemon",
+                str(agency.settings.dagster_home),
+                agency.now.isoformat(),
+                *deaths,
+                "nowhere",
+                "nowhere",
+            ],
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+        assert ran.stdout.split() == [
+            *(word for point in deaths for word in (point, "-9")),
+            *("nowhere", "0", "nowhere", "0"),
+        ], ran.stderr
+        with agency.instance() as instance:
+            (run,) = instance.get_runs()
+        assert run.status is dg.DagsterRunStatus.QUEUED
+        assert progress(agency).request.dagster_run_id == run.run_id

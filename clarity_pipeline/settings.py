@@ -5,7 +5,7 @@ from __future__ import annotations
 import ipaddress
 from pathlib import Path
 from typing import Final
-from urllib.parse import urlsplit
+from urllib.parse import SplitResult, urlsplit
 
 from pydantic import Field, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
@@ -150,8 +150,8 @@ def check_panel_addresses(settings: Settings) -> None:
 
     Raises ConfigurationError.
     """
-    parts = urlsplit(settings.panel_url)
-    if parts.scheme not in {"http", "https"} or not parts.hostname or parts.path not in {"", "/"}:
+    parts = _origin(settings.panel_url)
+    if parts is None or parts.scheme not in {"http", "https"} or parts.hostname is None:
         raise ConfigurationError(
             "CLARITY_PANEL_URL must be an address like https://clarity.example.com, without a path."
         )
@@ -167,12 +167,26 @@ def check_panel_addresses(settings: Settings) -> None:
             "cookie to a frame without it."
         )
     for ancestor in ancestors:
-        site = urlsplit(ancestor)
-        if site.scheme != "https" or not site.netloc or site.path or {";", ","} & set(ancestor):
+        site = _origin(ancestor)
+        # A browser takes `https://*` for every site there is.
+        is_every = site is not None and site.hostname == "*"
+        if site is None or site.scheme != "https" or is_every or {";", ","} & set(ancestor):
             raise ConfigurationError(
                 "CLARITY_PANEL_FRAME_ANCESTORS must be https addresses without a path, joined by "
                 "blanks."
             )
+
+
+def _origin(url: str) -> SplitResult | None:
+    """The parts of an address that names a site and nothing else; None for any other."""
+    try:
+        parts = urlsplit(url)
+        _ = parts.port
+    except ValueError:
+        return None
+    if parts.path not in {"", "/"} or "?" in url or "#" in url or "@" in parts.netloc:
+        return None
+    return parts if parts.hostname else None
 
 
 def check_dagster_postgres_url(url: SecretStr) -> None:

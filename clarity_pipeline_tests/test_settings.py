@@ -139,3 +139,61 @@ def test_any_other_address_is_refused_without_repeating_secrets(
 )
 def test_loopback_is_decided_without_a_lookup(*, host: str, loopback: bool) -> None:
     assert is_loopback(host) is loopback
+
+
+@pytest.mark.parametrize(
+    ("url", "frames"),
+    [
+        ("http://127.0.0.1:8300", ""),
+        ("http://localhost:9000/", ""),
+        ("https://clarity.agency.example", ""),
+        ("https://clarity.agency.example:8443/", "https://portal.client.example"),
+        ("https://clarity.agency.example", "https://a.example  https://b.example:8443"),
+        ("https://clarity.agency.example", "https://*.client.example"),
+    ],
+)
+def test_the_panel_is_opened_by_https_or_on_this_machine(
+    url: str, frames: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CLARITY_PANEL_URL", url)
+    monkeypatch.setenv("CLARITY_PANEL_FRAME_ANCESTORS", frames)
+    settings = load_settings()
+    assert (settings.panel_url, settings.panel_frame_ancestors) == (url, frames)
+
+
+@pytest.mark.parametrize(
+    ("url", "frames", "variable"),
+    [
+        ("", "", "CLARITY_PANEL_URL"),
+        ("clarity.agency.example", "", "CLARITY_PANEL_URL"),
+        ("ftp://clarity.agency.example", "", "CLARITY_PANEL_URL"),
+        ("https://", "", "CLARITY_PANEL_URL"),
+        ("https://clarity.agency.example/panel", "", "CLARITY_PANEL_URL"),
+        ("https://clarity.agency.example?x=1", "", "CLARITY_PANEL_URL"),
+        ("https://clarity.agency.example/#x", "", "CLARITY_PANEL_URL"),
+        ("https://user:hunter2@clarity.agency.example", "", "CLARITY_PANEL_URL"),
+        ("https://clarity.agency.example:port", "", "CLARITY_PANEL_URL"),
+        ("https://[::1", "", "CLARITY_PANEL_URL"),
+        ("http://clarity.agency.example", "", "CLARITY_PANEL_URL"),
+        ("http://10.0.0.1:8300", "", "CLARITY_PANEL_URL"),
+        ("http://127.0.0.1:8300", "https://portal.example", "CLARITY_PANEL_FRAME_ANCESTORS"),
+        ("https://c.example", "http://portal.example", "CLARITY_PANEL_FRAME_ANCESTORS"),
+        ("https://c.example", "portal.example", "CLARITY_PANEL_FRAME_ANCESTORS"),
+        ("https://c.example", "*", "CLARITY_PANEL_FRAME_ANCESTORS"),
+        ("https://c.example", "https://*", "CLARITY_PANEL_FRAME_ANCESTORS"),
+        ("https://c.example", "https:", "CLARITY_PANEL_FRAME_ANCESTORS"),
+        ("https://c.example", "https://a.example/path", "CLARITY_PANEL_FRAME_ANCESTORS"),
+        ("https://c.example", "https://a.example?x", "CLARITY_PANEL_FRAME_ANCESTORS"),
+        ("https://c.example", "https://a.example;script-src", "CLARITY_PANEL_FRAME_ANCESTORS"),
+        ("https://c.example", "https://a.example,https://b", "CLARITY_PANEL_FRAME_ANCESTORS"),
+        ("https://c.example", "https://[::1", "CLARITY_PANEL_FRAME_ANCESTORS"),
+    ],
+)
+def test_an_address_that_makes_the_panel_unsafe_is_refused(
+    url: str, frames: str, variable: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CLARITY_PANEL_URL", url)
+    monkeypatch.setenv("CLARITY_PANEL_FRAME_ANCESTORS", frames)
+    with pytest.raises(ConfigurationError, match=variable) as caught:
+        load_settings()
+    assert "hunter2" not in str(caught.value)

@@ -18,6 +18,8 @@ from typing import Annotated, Final
 import typer
 
 from clarity_pipeline.cli import (
+    api_keys,
+    audit,
     businesses,
     connections,
     days,
@@ -26,9 +28,11 @@ from clarity_pipeline.cli import (
     figures,
     history,
     notices,
+    panel,
     purge,
     retention,
     upkeep,
+    users,
 )
 from clarity_pipeline.cli.output import complain, complain_as_json, remark
 from clarity_pipeline.domain.errors import BadRow, ClarityError, InvalidConnectionList
@@ -53,6 +57,10 @@ for module in (
     figures,
     notices,
     retention,
+    panel,
+    users,
+    api_keys,
+    audit,
     purge,
     emulator,
     demo,

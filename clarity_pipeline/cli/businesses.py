@@ -27,6 +27,7 @@ def add(
     as_json: AsJson = False,
 ) -> None:
     """Add a business; ID is 1 to 64 of a-z, 0-9, _ and -."""
+    from clarity_pipeline.domain.audit import AuditAction
     from clarity_pipeline.domain.connections import parse_business_name
     from clarity_pipeline.store.businesses import add_business
 
@@ -37,6 +38,7 @@ def add(
             name=parse_business_name(name or "", business_id=business_id),
             now=utc_now(),
         )
+        session.audit(AuditAction.BUSINESS_ADDED, business_id=business.id)
     if as_json:
         print_json(
             {

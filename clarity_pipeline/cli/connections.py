@@ -75,6 +75,7 @@ def connect(
     The token is read from standard input when that is not a terminal, and asked for without
     being shown when it is.
     """
+    from clarity_pipeline.domain.audit import AuditAction
     from clarity_pipeline.domain.connections import parse_project_id, token_needs_renewal
     from clarity_pipeline.operations.connecting import connect as store_connection
     from clarity_pipeline.store.businesses import get_business
@@ -92,6 +93,11 @@ def connect(
             project_id=project_id,
             token=_read_token(),
             now=now,
+        )
+        session.audit(
+            AuditAction.CONNECTED,
+            business_id=business_id,
+            project_id=record.project_id,
         )
     if as_json:
         print_json(_connection_document(record))
@@ -147,6 +153,7 @@ def connect_many(
 
 def probe(business_id: BusinessId, *, as_json: AsJson = False) -> None:
     """Ask Clarity whether it takes the stored token. Spends one of the project's ten calls."""
+    from clarity_pipeline.domain.audit import AuditAction
     from clarity_pipeline.operations.connecting import probe_connection
     from clarity_pipeline.store.connections import get_connection, read_token
     from clarity_pipeline.store.quota_ledger import quota_state
@@ -158,6 +165,12 @@ def probe(business_id: BusinessId, *, as_json: AsJson = False) -> None:
             _caller(session),
             business_id=business_id,
             auth_failures_before_disable=session.settings.auth_failures_before_disable,
+        )
+        session.audit(
+            AuditAction.TESTED,
+            business_id=business_id,
+            result=result.outcome.error_code or "ok",
+            calls=result.outcome.calls,
         )
         record = get_connection(session.database, business_id)
         assert record.project_id is not None
@@ -226,12 +239,15 @@ def overview(
 
 def disconnect(business_id: BusinessId, *, as_json: AsJson = False) -> None:
     """Forget a business's project and token; everything that was collected stays."""
+    from clarity_pipeline.domain.audit import AuditAction
     from clarity_pipeline.store.connections import disconnect as forget_connection
     from clarity_pipeline.store.connections import get_connection
 
     with open_session() as session:
         was_connected = get_connection(session.database, business_id).is_connected
         forget_connection(session.database, business_id=business_id, now=utc_now())
+        if was_connected:
+            session.audit(AuditAction.DISCONNECTED, business_id=business_id)
     if as_json:
         print_json({"business_id": business_id, "changed": was_connected})
     elif was_connected:
@@ -391,6 +407,7 @@ def _exit_code(result: ProbeResult) -> int:
 
 
 def _switch(business_id: str, *, enabled: bool, as_json: bool) -> None:
+    from clarity_pipeline.domain.audit import AuditAction
     from clarity_pipeline.domain.connections import DisabledBy
     from clarity_pipeline.store.connections import get_connection, set_enabled
 
@@ -399,6 +416,9 @@ def _switch(business_id: str, *, enabled: bool, as_json: bool) -> None:
         changed = set_enabled(
             session.database, business_id=business_id, enabled=enabled, now=utc_now()
         )
+        if changed:
+            action = AuditAction.ENABLED if enabled else AuditAction.DISABLED
+            session.audit(action, business_id=business_id)
     refused_before = enabled and changed and before.disabled_by is DisabledBy.AUTH_FAILURE
     if as_json:
         document: dict[str, object] = {

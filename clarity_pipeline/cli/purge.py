@@ -37,6 +37,7 @@ def purge(
     Metrics, aggregates, landed replies, sync jobs and requests go. The business, its calls in
     the quota ledger and the audit log stay.
     """
+    from clarity_pipeline.domain.audit import AuditAction
     from clarity_pipeline.domain.errors import PurgeRefused
     from clarity_pipeline.operations.purge import check_can_purge, purge_preview
     from clarity_pipeline.operations.purge import purge as delete_history
@@ -56,6 +57,7 @@ def purge(
                 f"{business_id} --yes-delete {business_id}`."
             )
         purged = delete_history(session.database, business_id)
+        session.audit(AuditAction.PURGED, business_id=business_id, rows=purged.total)
     if as_json:
         print_json(
             {

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import pwd
 from collections.abc import Generator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -10,6 +12,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from clarity_pipeline.domain.audit import AuditAction
     from clarity_pipeline.settings import Settings
     from clarity_pipeline.store.database import Database
     from clarity_pipeline.store.vault import TokenVault
@@ -29,6 +32,21 @@ class Session:
 
         return open_vault(self.settings)
 
+    def audit(
+        self, action: AuditAction, *, business_id: str | None = None, **detail: str | int | None
+    ) -> None:
+        """Add what has just succeeded to the audit log; `detail` never holds a secret."""
+        from clarity_pipeline.store.audit_log import record_audit
+
+        record_audit(
+            self.database,
+            actor=command_line_actor(),
+            action=action,
+            now=utc_now(),
+            business_id=business_id,
+            detail=detail or None,
+        )
+
 
 @contextmanager
 def open_session() -> Generator[Session]:
@@ -42,6 +60,19 @@ def open_session() -> Generator[Session]:
     settings = load_settings()
     with Database.open(settings.database_url_or_default) as database:
         yield Session(settings, database)
+
+
+def command_line_actor() -> str:
+    """Who runs the command, as the audit log names it.
+
+    By the user id, which nobody can change: variables like USER are anybody's to set.
+    """
+    try:
+        user = pwd.getpwuid(os.getuid()).pw_name
+    except KeyError:
+        # A container may run as a number that no file names.
+        user = f"user {os.getuid()}"
+    return f"command line: {user}"
 
 
 def utc_now() -> datetime:

@@ -12,7 +12,6 @@ from enum import StrEnum
 from typing import Final
 from urllib.parse import urlsplit
 
-from clarity_pipeline.domain.connections import parse_business_id
 from clarity_pipeline.domain.errors import (
     InvalidBusinessId,
     InvalidKeyName,
@@ -189,9 +188,9 @@ def business_of(role: Role, business_id: str | None) -> str | None:
     if role is Role.AGENCY and business_id is not None:
         raise InvalidBusinessId("The agency's people see every business; name none for them.")
     if role is Role.CLIENT:
-        if business_id is None:
+        if not business_id:
             raise InvalidBusinessId("A client belongs to one business; name it.")
-        return parse_business_id(business_id)
+        return business_id
     return None
 
 
@@ -218,11 +217,13 @@ def parse_login(text: str) -> str:
 
 
 def check_new_password(password: str, *, login: str) -> str:
-    """Raises InvalidPassword for one that is too short, too long, or easily guessed."""
+    """Raises InvalidPassword for one that is too short or long, cannot be typed, or is guessed."""
     if len(password) < MIN_PASSWORD_LENGTH:
         raise InvalidPassword(f"A password has at least {MIN_PASSWORD_LENGTH} characters.")
     if len(password) > MAX_PASSWORD_LENGTH:
         raise InvalidPassword(f"A password has at most {MAX_PASSWORD_LENGTH} characters.")
+    if not password.isprintable():
+        raise InvalidPassword("A password is one line of characters that can be typed.")
     if len(set(password)) < 5 or password.lower() in {login, login.split("@")[0]}:
         raise InvalidPassword(
             "That password is too easily guessed; take several words that do not belong together."

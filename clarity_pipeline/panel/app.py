@@ -27,7 +27,7 @@ from clarity_pipeline.panel import (
     people_pages,
     sign_in_pages,
 )
-from clarity_pipeline.panel.browser_safety import MAX_BODY_BYTES, BrowserSafety
+from clarity_pipeline.panel.browser_safety import BodyLimit, BrowserSafety
 from clarity_pipeline.panel.errors import NotSignedIn, problem_of
 from clarity_pipeline.panel.guard import (
     AGENCY_BUSINESS,
@@ -54,14 +54,13 @@ def create_app(services: PanelServices) -> FastAPI:
         docs_url=None,
         redoc_url=None,
         openapi_url=None,
-        max_body_size=MAX_BODY_BYTES,
     )
     app.state.services = services
     app.include_router(sign_in_pages.public, dependencies=[allow(Audience.PUBLIC)])
-    for router in (sign_in_pages.signed_in, account_pages.router):
-        app.include_router(router, dependencies=[allow(Audience.SIGNED_IN)])
-    for router in (people_pages.router, key_pages.router, audit_pages.router):
-        app.include_router(router, dependencies=[allow(Audience.AGENCY_PEOPLE)])
+    for pages in (sign_in_pages.signed_in, account_pages.router):
+        app.include_router(pages, dependencies=[allow(Audience.SIGNED_IN)])
+    for pages in (people_pages.router, key_pages.router, audit_pages.router):
+        app.include_router(pages, dependencies=[allow(Audience.AGENCY_PEOPLE)])
     for pages in (connection_pages.router, history_pages.router):
         app.include_router(
             pages, prefix="/agency/businesses/{business_id}/clarity", dependencies=AGENCY_BUSINESS
@@ -79,6 +78,8 @@ def create_app(services: PanelServices) -> FastAPI:
     check_every_route_is_guarded(app)
     for expected in (ClarityError, RequestValidationError, HTTPException):
         app.add_exception_handler(expected, tell)
+    # The last one sees a request first.
+    app.add_middleware(BodyLimit, tell=tell)
     app.add_middleware(UnexpectedErrors, tell=tell)
     app.add_middleware(TrustedHostMiddleware, allowed_hosts=_hosts(services))
     app.add_middleware(

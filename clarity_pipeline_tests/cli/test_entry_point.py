@@ -43,6 +43,17 @@ COMMANDS: tuple[list[str], ...] = (
     ["notices", "send"],
     ["keys", "generate"],
     ["keys", "rotate"],
+    ["panel"],
+    ["user"],
+    ["user", "add"],
+    ["user", "list"],
+    ["user", "revoke"],
+    ["user", "password"],
+    ["api-key"],
+    ["api-key", "add"],
+    ["api-key", "list"],
+    ["api-key", "revoke"],
+    ["audit"],
     ["purge"],
     ["emulator"],
     ["demo"],
@@ -97,6 +108,11 @@ def test_every_command_explains_itself(desk: Desk, command: list[str]) -> None:
 def test_no_option_takes_a_token(desk: Desk) -> None:
     out = desk.succeed("connect", "--help").out
     assert not re.search(r"--\S*token", out)
+
+
+def test_no_option_takes_a_password(desk: Desk) -> None:
+    for command in ("add", "password"):
+        assert not re.search(r"--\S*password", desk.succeed("user", command, "--help").out)
 
 
 def test_clarity_alone_explains_itself(desk: Desk) -> None:

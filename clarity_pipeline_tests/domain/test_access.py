@@ -18,12 +18,18 @@ from clarity_pipeline.domain.access import (
     SignInFailures,
     address_to_count_by,
     business_of,
+    check_new_password,
     own_path,
     parse_key_name,
     parse_login,
     sign_in_wait,
 )
-from clarity_pipeline.domain.errors import InvalidBusinessId, InvalidKeyName, InvalidLogin
+from clarity_pipeline.domain.errors import (
+    InvalidBusinessId,
+    InvalidKeyName,
+    InvalidLogin,
+    InvalidPassword,
+)
 
 NOW = datetime(2026, 11, 2, 9, 0, tzinfo=UTC)
 NONE = SignInFailures(0, None)
@@ -127,6 +133,15 @@ def test_a_login_has_one_form() -> None:
 def test_what_is_no_login_is_refused(login: str) -> None:
     with pytest.raises(InvalidLogin):
         parse_login(login)
+
+
+@pytest.mark.parametrize(
+    "password",
+    ["", "short", "x" * 257, "aaaabbbbcccc", "ada@agency.example", "two lines\nof a file"],
+)
+def test_a_password_that_is_no_good_is_refused(password: str) -> None:
+    with pytest.raises(InvalidPassword):
+        check_new_password(password, login="ada@agency.example")
 
 
 def test_a_client_has_one_business_and_the_agency_none() -> None:

@@ -39,14 +39,18 @@ class Panel:
     def agency_person(self, login: str = "ada@agency.example") -> TestClient:
         return self._person(login, Role.AGENCY, None)
 
-    def client_of(self, business_id: str) -> TestClient:
-        return self._person(f"client@{business_id}", Role.CLIENT, business_id)
+    def client_of(self, business_id: str, login: str | None = None) -> TestClient:
+        return self._person(login or f"client@{business_id}", Role.CLIENT, business_id)
 
     def key(
-        self, *, scope: KeyScope = KeyScope.WRITE, business_id: str | None = None
+        self,
+        *,
+        scope: KeyScope = KeyScope.WRITE,
+        business_id: str | None = None,
+        name: str | None = None,
     ) -> TestClient:
         """A program with an API key; of the agency unless a business is named."""
-        secret = f"key-{scope}-{business_id}"
+        secret = name or f"key-{scope}-{business_id}"
         add_key(
             self.agency.database,
             name=secret,

@@ -114,10 +114,10 @@ def test_a_list_with_bad_rows_connects_nobody_and_names_every_one(
     assert ids_of(panel) == []
 
 
-@pytest.mark.parametrize("content", [b"", b"\xff\xfe", HEAD.encode(), b"{}"])
-def test_what_is_no_list_is_refused(program: TestClient, content: bytes) -> None:
-    reply = program.post("/api/agency/connections", content=content, headers=AS_CSV)
-    assert "errors" not in assert_problem(reply, 422, "invalid_connection_list")
+def test_what_is_no_list_is_refused(program: TestClient) -> None:
+    for content in (b"", b"\xff\xfe", HEAD.encode(), b"{}"):
+        reply = program.post("/api/agency/connections", content=content, headers=AS_CSV)
+        assert "errors" not in assert_problem(reply, 422, "invalid_connection_list")
 
 
 def test_the_audit_log_is_read_page_by_page_and_by_business(
@@ -155,10 +155,10 @@ def test_the_agency_alone_uses_these_and_a_read_key_changes_nothing(panel: Panel
     assert ids_of(panel) == ["acme"]
 
 
-@pytest.mark.parametrize("business_id", ["nobody", "a%00b", "A B", "x" * 65, "%F0%9F%92%A9"])
-def test_a_business_that_is_not_there_is_not_found(program: TestClient, business_id: str) -> None:
-    reply = program.get(f"/api/agency/businesses/{business_id}/clarity/config")
-    assert_problem(reply, 404, "unknown_business")
+def test_a_business_that_is_not_there_is_not_found(program: TestClient) -> None:
+    for business_id in ("nobody", "a%00b", "A B", "x" * 65, "%F0%9F%92%A9"):
+        reply = program.get(f"/api/agency/businesses/{business_id}/clarity/config")
+        assert_problem(reply, 404, "unknown_business")
 
 
 def test_every_error_is_a_problem(panel: Panel, program: TestClient) -> None:

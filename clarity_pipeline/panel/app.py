@@ -24,7 +24,9 @@ from clarity_pipeline.panel import (
     connection_pages,
     history_pages,
     key_pages,
+    overview_pages,
     people_pages,
+    purge_pages,
     sign_in_pages,
 )
 from clarity_pipeline.panel.browser_safety import BodyLimit, BrowserSafety
@@ -61,6 +63,12 @@ def create_app(services: PanelServices) -> FastAPI:
         app.include_router(pages, dependencies=[allow(Audience.SIGNED_IN)])
     for pages in (people_pages.router, key_pages.router, audit_pages.router):
         app.include_router(pages, dependencies=[allow(Audience.AGENCY_PEOPLE)])
+    app.include_router(overview_pages.router, dependencies=[allow(Audience.AGENCY)])
+    app.include_router(
+        purge_pages.router,
+        prefix="/agency/businesses/{business_id}/clarity",
+        dependencies=AGENCY_BUSINESS,
+    )
     for pages in (connection_pages.router, history_pages.router):
         app.include_router(
             pages, prefix="/agency/businesses/{business_id}/clarity", dependencies=AGENCY_BUSINESS
@@ -72,6 +80,11 @@ def create_app(services: PanelServices) -> FastAPI:
         dependencies=AGENCY_BUSINESS,
     )
     app.include_router(api.of_business, prefix="/api/client/clarity", dependencies=CLIENT_BUSINESS)
+    app.include_router(
+        api.purging,
+        prefix="/api/agency/businesses/{business_id}/clarity",
+        dependencies=AGENCY_BUSINESS,
+    )
     app.include_router(api.of_agency, prefix="/api/agency", dependencies=[allow(Audience.AGENCY)])
     app.include_router(api.public, prefix="/api", dependencies=[allow(Audience.PUBLIC)])
     app.mount("/static", StaticFiles(directory=STATIC_DIRECTORY), name="static")

@@ -127,8 +127,8 @@ _PANEL_SENTENCES: Final[dict[type[ClarityError], str]] = {
     ),
     UnknownSyncRequest: "This business has no such sync request.",
     PurgeRefused: (
-        "History is deleted only of a business that is disconnected and has no sync running; "
-        "disconnect it, or wait for the sync to end."
+        "Disconnect this business first, and wait until no sync of it runs; then its history can "
+        "be deleted."
     ),
     SyncDisabled: "The sync of this business is switched off; switch it on first.",
 }

@@ -348,15 +348,17 @@ def test_of_a_shared_project_a_client_learns_only_that_calls_are_used(
         assert (quota["slots"][1]["kind"], quota["slots"][1]["business_id"]) == ("test", "globex")
 
 
-def test_history_is_deleted_only_of_a_disconnected_business_whose_id_is_repeated(
-    door: Door, panel: Panel
-) -> None:
+def test_history_is_deleted_only_by_the_agency_and_when_the_id_is_repeated(panel: Panel) -> None:
+    panel.agency.connect("acme", sessions_per_day=20)
+    door = Door(panel, panel.key(), "/api/agency/businesses/acme/clarity")
     door.post("/test", {})
     held = door.get("/history").json()
     assert held["rows"]["clarity_daily_metrics"] > 0
     assert held["first_day"] == str(DAY)
     assert_problem(door.post("/purge", {"business_id": "acme"}), 409, "purge_refused")
     door.delete("/config")
+    client = Door(panel, panel.key(business_id="acme"), "/api/client/clarity")
+    assert_problem(client.post("/purge", {"business_id": "acme"}), 404, "not_found")
     assert_problem(door.post("/purge", {"business_id": "globex"}), 409, "purge_unconfirmed")
     assert_problem(door.post("/purge", {}), 422, "invalid_request")
     assert door.get("/history").json() == held
@@ -371,7 +373,7 @@ def test_a_key_that_may_only_read_reads_and_changes_nothing(
 ) -> None:
     panel.agency.connect("acme")
     door = open_door(KeyScope.READ)
-    for path in ("/config", "/quota", "/jobs", "/history", "/aggregates", "/series", "/pages"):
+    for path in ("/config", "/quota", "/jobs", "/aggregates", "/series", "/pages"):
         assert door.get(path).status_code == 200, path
     before = connections.get_connection(panel.agency.database, "acme")
     for refused in (
@@ -379,7 +381,6 @@ def test_a_key_that_may_only_read_reads_and_changes_nothing(
         door.delete("/config"),
         door.post("/test", {}),
         door.put("/enabled", {"enabled": False}),
-        door.post("/purge", {"business_id": "acme"}),
         door.post("/sync-requests", {}),
         door.put("/config", {"no": "body of ours"}),
     ):

@@ -109,7 +109,7 @@ def settings_for(authorization: str) -> SchemathesisConfig:
             "seed": 20261102,
             "base-url": "http://127.0.0.1:8300",
             "headers": {"Authorization": authorization},
-            "generation": {"deterministic": True, "max-examples": 5, "database": "none"},
+            "generation": {"deterministic": True, "max-examples": 3, "database": "none"},
             "phases": {"stateful": {"enabled": False}},
             "checks": {"positive_data_acceptance": {"enabled": False}},
             "continue-on-failure": True,

@@ -14,5 +14,9 @@ of_business: Final = APIRouter()
 for _subject in (api_connection.router, api_connection.syncs, api_figures.router):
     of_business.include_router(_subject)
 
+purging: Final = api_connection.purging
+"""What the agency alone may do to a business: a client does not delete what the agency collected.
+"""
+
 of_agency: Final = api_agency.router
 public: Final = api_document.router

@@ -64,6 +64,7 @@ from clarity_pipeline.store.sync_requests import SyncRequest, get_request
 
 router = APIRouter(tags=["Connection"])
 syncs = APIRouter(tags=["Syncs"])
+purging = APIRouter(tags=["Agency"])
 
 _QUOTA_SPENT: Final = frozenset({ComboStatus.RATE_LIMITED, ComboStatus.QUOTA_REFUSED})
 
@@ -186,14 +187,14 @@ def read_quota(
     )
 
 
-@router.get("/history")
+@purging.get("/history")
 def read_history_extent(services: Services, business: CurrentBusiness) -> PurgePreviewTold:
     """How much history there is: what a purge would delete."""
     preview = purge.purge_preview(services.database, business.id)
     return PurgePreviewTold.model_validate(preview)
 
 
-@router.post("/purge", openapi_extra=problems(PurgeRefused, PurgeUnconfirmed))
+@purging.post("/purge", openapi_extra=problems(PurgeRefused, PurgeUnconfirmed))
 def purge_history(
     request: Request, services: Services, business: CurrentBusiness, wanted: PurgeWanted
 ) -> PurgedTold:

@@ -48,7 +48,10 @@ router = APIRouter(include_in_schema=False)
 @router.get("/openapi.json")
 def show_document(request: Request) -> Response:
     """The document. It says nothing of any business, so it needs no key."""
-    return JSONResponse(api_document(request.app))
+    kept = request.app.state
+    if not hasattr(kept, "api_document"):
+        kept.api_document = api_document(request.app)
+    return JSONResponse(kept.api_document)
 
 
 def problems(*errors: type[ClarityError]) -> dict[str, Any]:

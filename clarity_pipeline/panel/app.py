@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from http import HTTPStatus
 from typing import Final
 from urllib.parse import quote, urlsplit
 
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
+from fastapi.routing import iter_route_contexts
 from starlette.exceptions import HTTPException
 from starlette.middleware.trustedhost import TrustedHostMiddleware
 from starlette.responses import JSONResponse, RedirectResponse, Response
+from starlette.routing import compile_path
 from starlette.staticfiles import StaticFiles
 
 from clarity_pipeline.domain.access import Audience
@@ -77,6 +80,11 @@ def create_app(services: PanelServices) -> FastAPI:
         dependencies=AGENCY_BUSINESS,
     )
     app.include_router(api.of_business, prefix="/api/client/clarity", dependencies=CLIENT_BUSINESS)
+    app.include_router(
+        api.purging,
+        prefix="/api/agency/businesses/{business_id}/clarity",
+        dependencies=AGENCY_BUSINESS,
+    )
     app.include_router(api.of_agency, prefix="/api/agency", dependencies=[allow(Audience.AGENCY)])
     app.include_router(api.public, prefix="/api", dependencies=[allow(Audience.PUBLIC)])
     app.mount("/static", StaticFiles(directory=STATIC_DIRECTORY), name="static")
@@ -98,6 +106,9 @@ def create_app(services: PanelServices) -> FastAPI:
 def tell(request: Request, error: Exception) -> Response:
     """An error as an answer: a problem below /api, a page elsewhere, a fragment to htmx."""
     problem = problem_of(error)
+    if problem.status is HTTPStatus.METHOD_NOT_ALLOWED:
+        # Starlette names the methods of the first route at an address, and there can be several.
+        problem.headers["Allow"] = ", ".join(sorted(_methods_at(request)))
     if request.url.path == "/api" or request.url.path.startswith("/api/"):
         return JSONResponse(
             problem.document(),
@@ -120,6 +131,16 @@ def tell(request: Request, error: Exception) -> Response:
         response.headers.update(_NOTICE)
     response.headers.update(problem.headers)
     return response
+
+
+def _methods_at(request: Request) -> set[str]:
+    """The methods that the address of a request takes."""
+    return {
+        method
+        for route in iter_route_contexts(request.app.routes)
+        if route.methods and compile_path(route.path or "")[0].match(request.url.path)
+        for method in route.methods
+    }
 
 
 def _hosts(services: PanelServices) -> list[str]:

@@ -22,6 +22,7 @@ from clarity_pipeline.domain.errors import (
     NotConnected,
     PurgeRefused,
     QuotaRefused,
+    SecretKeyError,
     StoreError,
     SyncDisabled,
     UnknownApiKey,
@@ -120,10 +121,14 @@ _PANEL_SENTENCES: Final[dict[type[ClarityError], str]] = {
     UnknownUser: "There is no such user.",
     UnknownApiKey: "There is no such API key.",
     NotConnected: "This business is not connected to Clarity; give its project id and API token.",
+    SecretKeyError: (
+        "The key with which tokens are stored cannot be used, so nothing was asked or stored; "
+        "whoever runs this panel must put it back."
+    ),
     UnknownSyncRequest: "This business has no such sync request.",
     PurgeRefused: (
-        "History is deleted only of a business that is disconnected and has no sync running; "
-        "disconnect it, or wait for the sync to end."
+        "Disconnect this business first, and wait until no sync of it runs; then its history can "
+        "be deleted."
     ),
     SyncDisabled: "The sync of this business is switched off; switch it on first.",
 }

@@ -35,6 +35,20 @@ ROUTES: Final[Mapping[str, Audience]] = {
     "POST /agency/keys": Audience.AGENCY_PEOPLE,
     "POST /agency/keys/revoke": Audience.AGENCY_PEOPLE,
     "GET /agency/audit": Audience.AGENCY_PEOPLE,
+    "GET /agency": Audience.AGENCY,
+    "GET /agency/businesses/add": Audience.AGENCY,
+    "POST /agency/businesses/add": Audience.AGENCY,
+    "GET /agency/connect-many": Audience.AGENCY,
+    "POST /agency/connect-many": Audience.AGENCY,
+    "GET /agency/businesses/{business_id}/clarity/purge": Audience.AGENCY,
+    "POST /agency/businesses/{business_id}/clarity/purge": Audience.AGENCY,
+    "GET /api/openapi.json": Audience.PUBLIC,
+    "GET /api/agency/businesses": Audience.AGENCY,
+    "POST /api/agency/businesses": Audience.AGENCY,
+    "POST /api/agency/connections": Audience.AGENCY,
+    "GET /api/agency/audit": Audience.AGENCY,
+    "GET /api/agency/businesses/{business_id}/clarity/history": Audience.AGENCY,
+    "POST /api/agency/businesses/{business_id}/clarity/purge": Audience.AGENCY,
 }
 """Whom every route is for, except those of a business."""
 
@@ -51,7 +65,25 @@ ROUTES_OF_A_BUSINESS: Final[Mapping[tuple[str, str], frozenset[str]]] = {
             "POST /sync",
             "POST /test",
         }
-    )
+    ),
+    ("/api/agency/businesses/{business_id}/clarity", "/api/client/clarity"): frozenset(
+        {
+            "GET /config",
+            "PUT /config",
+            "DELETE /config",
+            "POST /test",
+            "PUT /enabled",
+            "GET /quota",
+            "POST /sync-requests",
+            "GET /sync-requests/{request_id}",
+            "GET /jobs",
+            "GET /aggregates",
+            "GET /series",
+            "GET /pages",
+            "GET /breakdown",
+            "GET /days",
+        }
+    ),
 }
 """Methods and paths that are there for the agency, below the first prefix, and for clients."""
 

@@ -74,6 +74,9 @@ class ConnectionRecord:
         )
 
 
+_RECORD_FIELDS: Final = tuple(field.name for field in fields(ConnectionRecord))
+
+
 def get_connection(database: Database, business_id: str) -> ConnectionRecord:
     """Raises UnknownBusiness."""
     with database.reading() as connection:
@@ -284,9 +287,7 @@ def _record(row: RowMapping) -> ConnectionRecord:
         }
     if values["disabled_by"] is not None:
         values["disabled_by"] = DisabledBy(values["disabled_by"])
-    return ConnectionRecord(
-        **{field.name: values[field.name] for field in fields(ConnectionRecord)}
-    )
+    return ConnectionRecord(**{name: values[name] for name in _RECORD_FIELDS})
 
 
 def _config_row(connection: Connection, business_id: str) -> Row[Any] | None:

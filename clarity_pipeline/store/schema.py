@@ -199,6 +199,8 @@ raw_exports = Table(
     Column("truncated", Boolean),
     Column("unknown_blocks", Json),
     Index(None, "date", "business_id"),
+    # The days of one business: by the other index a quarter reads every reply there is of it.
+    Index(None, "business_id", "date"),
     # An id must never be given out twice, or a metrics row would point at another reply.
     sqlite_autoincrement=True,
 )
@@ -222,6 +224,7 @@ sync_jobs = Table(
     Column("error_code", String(64)),
     Column("error_message", PlainText),
     Index(None, "business_id", "date"),
+    Index(None, "date", "trigger"),
     # A step that is executed again in the same run continues its job instead of adding one.
     Index(None, "dagster_run_id", "business_id", "date", unique=True),
     Index(None, "status"),
@@ -357,6 +360,19 @@ url_aggregates = Table(
     Column("built_from", PlainText, nullable=False),
     Column("updated_at", UtcDateTime, nullable=False),
     Index(None, "date"),
+    # Most page-days have no such event, and a list of the worst pages reads only those that have.
+    *(
+        Index(
+            f"ix_clarity_url_aggregates_with_{event}",
+            "business_id",
+            "date",
+            "url_hash",
+            event,
+            sqlite_where=text(f"{event} > 0"),
+            postgresql_where=text(f"{event} > 0"),
+        )
+        for event in ("rage_clicks", "dead_clicks", "quick_backs")
+    ),
 )
 
 notices = Table(

@@ -127,9 +127,9 @@ def read_pages(
     table = url_aggregates.c
     statement = (
         select(
-            func.max(table.url),
-            func.count(),
-            func.max(sql_cast(table.truncated, Integer)),
+            func.max(table.url).label("url"),
+            func.count().label("days"),
+            func.max(sql_cast(table.truncated, Integer)).label("truncated"),
             *(func.sum(table[name]) for name in DAILY_SUM_COLUMNS),
         )
         .where(
@@ -143,12 +143,12 @@ def read_pages(
     with database.reading() as connection:
         return [
             PageSums(
-                url=row[0],
-                days_with_data=row[1],
-                truncated=bool(row[2]),
+                url=row.url,
+                days_with_data=row.days,
+                truncated=bool(row.truncated),
                 sums=_sums(row[3:]),
             )
-            for row in map(tuple[Any, ...], connection.execute(statement))
+            for row in connection.execute(statement)
         ]
 
 

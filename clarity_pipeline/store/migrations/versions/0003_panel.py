@@ -1,4 +1,4 @@
-"""What the panel needs: its users and their sessions, keys, the audit log, refused requests."""
+"""What the panel needs: users and their sessions, keys, the audit log, and indexes to read by."""
 
 from __future__ import annotations
 
@@ -26,6 +26,7 @@ def upgrade() -> None:
     _create_users_and_sessions()
     _create_login_failures_and_setup_codes()
     _create_keys_and_audit_log()
+    _create_indexes_to_read_by()
 
 
 def _create_users_and_sessions() -> None:
@@ -125,3 +126,18 @@ def _create_keys_and_audit_log() -> None:
     )
     op.create_index("ix_audit_log_business_id_id", "audit_log", ["business_id", "id"])
     op.create_index("ix_audit_log_at", "audit_log", ["at"])
+
+
+def _create_indexes_to_read_by() -> None:
+    op.create_index(
+        "ix_clarity_raw_exports_business_id_date", "clarity_raw_exports", ["business_id", "date"]
+    )
+    op.create_index("ix_clarity_sync_jobs_date_trigger", "clarity_sync_jobs", ["date", "trigger"])
+    for event in ("rage_clicks", "dead_clicks", "quick_backs"):
+        op.create_index(
+            f"ix_clarity_url_aggregates_with_{event}",
+            "clarity_url_aggregates",
+            ["business_id", "date", "url_hash", event],
+            sqlite_where=sa.text(f"{event} > 0"),
+            postgresql_where=sa.text(f"{event} > 0"),
+        )

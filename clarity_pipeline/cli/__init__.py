@@ -12,6 +12,7 @@ import os
 import sys
 import traceback
 from collections.abc import Sequence
+from dataclasses import asdict
 from typing import Annotated, Final
 
 import typer
@@ -25,11 +26,12 @@ from clarity_pipeline.cli import (
     figures,
     history,
     notices,
+    purge,
     retention,
     upkeep,
 )
 from clarity_pipeline.cli.output import complain, complain_as_json, remark
-from clarity_pipeline.domain.errors import ClarityError
+from clarity_pipeline.domain.errors import BadRow, ClarityError, InvalidConnectionList
 
 STOPPED: Final = 130
 
@@ -51,6 +53,7 @@ for module in (
     figures,
     notices,
     retention,
+    purge,
     emulator,
     demo,
 ):
@@ -95,7 +98,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _report(error: ClarityError, given: Sequence[str]) -> int:
     if "--debug" in given:
         traceback.print_exception(error)
-    _complain(given, code=error.code, message=str(error))
+    bad_rows = error.bad_rows if isinstance(error, InvalidConnectionList) else ()
+    _complain(given, code=error.code, message=str(error), bad_rows=bad_rows)
     return error.exit_code
 
 
@@ -121,11 +125,16 @@ def _report_bug(error: Exception, given: Sequence[str]) -> int:
     return 1
 
 
-def _complain(given: Sequence[str], *, code: str, message: str) -> None:
+def _complain(
+    given: Sequence[str], *, code: str, message: str, bad_rows: Sequence[BadRow] = ()
+) -> None:
     if "--json" in given:
-        complain_as_json(code=code, message=message)
-    else:
-        complain(message)
+        rows = {"rows": [asdict(row) for row in bad_rows]} if bad_rows else {}
+        complain_as_json(code=code, message=message, **rows)
+        return
+    for row in bad_rows:
+        remark(f"Line {row.line}: {row.reason}")
+    complain(message)
 
 
 def _reader_has_gone() -> int:

@@ -27,13 +27,14 @@ def add(
     as_json: AsJson = False,
 ) -> None:
     """Add a business; ID is 1 to 64 of a-z, 0-9, _ and -."""
+    from clarity_pipeline.domain.connections import parse_business_name
     from clarity_pipeline.store.businesses import add_business
 
     with open_session() as session:
         business = add_business(
             session.database,
             business_id=business_id,
-            name=(name or "").strip() or business_id,
+            name=parse_business_name(name or "", business_id=business_id),
             now=utc_now(),
         )
     if as_json:

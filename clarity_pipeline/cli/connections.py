@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import sys
+from dataclasses import asdict
 from enum import StrEnum
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
@@ -41,7 +43,17 @@ STATE_TONES: Final = {
 
 
 def register(app: typer.Typer) -> None:
-    for command in (connect, probe, enable, disable, overview, disconnect, status, quota):
+    for command in (
+        connect,
+        connect_many,
+        probe,
+        enable,
+        disable,
+        overview,
+        disconnect,
+        status,
+        quota,
+    ):
         app.command("test" if command is probe else None)(command)
 
 
@@ -95,6 +107,42 @@ def connect(
     if not record.is_enabled:
         say(f"Its sync is paused; switch it on with: clarity enable {business_id}")
     say(f"Next: clarity test {business_id}  (spends 1 of 10 calls)")
+
+
+def connect_many(
+    file: Annotated[
+        Path,
+        typer.Argument(
+            metavar="FILE",
+            help="CSV with the columns business_id, name, project_id, token; - for standard input.",
+        ),
+    ],
+    *,
+    as_json: AsJson = False,
+) -> None:
+    """Connect all businesses of a CSV file, or none of them. Spends no call.
+
+    Businesses that there are not yet are added. Every row that cannot be used is named; nothing
+    is written then.
+    """
+    from clarity_pipeline.operations.connecting import connect_many as store_connections
+
+    text = _read_list(file)
+    with open_session() as session:
+        connected = store_connections(session.database, session.vault, text=text, now=utc_now())
+    if as_json:
+        print_json({"connected": [asdict(each) for each in connected]})
+        return
+    listing = table(f"{len(connected)} connected", ("business", "project", "token", "expires"))
+    for each in connected:
+        listing.add_row(
+            cell(each.business_id + (" (new)" if each.is_new else "")),
+            cell(each.project_id),
+            cell(f"...{each.token_last4}"),
+            cell(each.token_expires_at),
+        )
+    console().print(listing)
+    say("No call was spent. Next: clarity test ID  (spends 1 of 10 calls of its project)")
 
 
 def probe(business_id: BusinessId, *, as_json: AsJson = False) -> None:
@@ -272,6 +320,18 @@ def job_document(job: SyncJob) -> dict[str, object]:
         "error_message": job.error_message,
         "dagster_run_id": job.dagster_run_id,
     }
+
+
+def _read_list(file: Path) -> str:
+    from clarity_pipeline.domain.connection_list import decode_connection_list
+    from clarity_pipeline.domain.errors import InvalidConnectionList
+
+    if str(file) == "-":
+        return sys.stdin.read()
+    try:
+        return decode_connection_list(file.read_bytes())
+    except OSError as error:
+        raise InvalidConnectionList(f"{file} cannot be read ({error.strerror}).") from None
 
 
 def _read_token() -> str:
@@ -493,6 +553,8 @@ def _calls_in_words(state: QuotaState | None) -> str | None:
 
 def _remarks(each: ConnectionStatus) -> list[str]:
     """What somebody should know or do; an error that data were stored after is left out."""
+    from clarity_pipeline.domain.connections import ConnectionState
+
     record, error = each.record, each.last_error
     remarks: list[str] = []
     if each.token_needs_renewal and record.token_expires_at is not None:
@@ -503,7 +565,11 @@ def _remarks(each: ConnectionStatus) -> list[str]:
         )
     if record.disabled_reason:
         remarks.append(f"switched off {instant(record.disabled_at)}: {record.disabled_reason}")
-    is_mended = each.landed >= each.due and record.last_test_result in {None, "ok"}
+    is_mended = (
+        each.landed >= each.due
+        and each.state is not ConnectionState.FAILING
+        and record.last_test_result in {None, "ok"}
+    )
     if error is not None and not is_mended:
         remarks.append(f"last error, about {error.day}: {error.message}")
     return remarks

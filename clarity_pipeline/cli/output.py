@@ -54,9 +54,9 @@ def complain(sentence: str) -> None:
     console(stderr=True).print(line, soft_wrap=True)
 
 
-def complain_as_json(*, code: str, message: str) -> None:
+def complain_as_json(*, code: str, message: str, **more: object) -> None:
     """The same for programs, as one line of JSON on standard error."""
-    document = {"error": {"code": code, "message": message}}
+    document = {"error": {"code": code, "message": message, **more}}
     sys.stderr.write(json.dumps(document, ensure_ascii=False) + "\n")
 
 

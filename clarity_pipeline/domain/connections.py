@@ -14,7 +14,12 @@ from typing import Any, Final, cast
 
 from pydantic import SecretStr
 
-from clarity_pipeline.domain.errors import InvalidBusinessId, InvalidProjectId, InvalidToken
+from clarity_pipeline.domain.errors import (
+    InvalidBusinessId,
+    InvalidBusinessName,
+    InvalidProjectId,
+    InvalidToken,
+)
 from clarity_pipeline.domain.sync_jobs import JobStatus
 
 BUSINESS_ID_PATTERN: Final = "[a-z0-9_\\-]{1,64}"
@@ -33,6 +38,9 @@ _TESTS_WITHOUT_A_FAULT: Final = frozenset({None, "ok", "rate_limited"})
 
 MAX_TOKEN_LENGTH: Final = 8192
 """Real tokens have about 700 characters; this bounds what anybody can paste."""
+
+
+MAX_NAME_LENGTH: Final = 200
 
 
 class DisabledBy(StrEnum):
@@ -62,8 +70,9 @@ class ConnectionFacts:
 
     `last_test_result` is "ok", an error's code, or None for a token that was never tested;
     `yesterdays_job` and `yesterdays_job_at` are the latest sync of yesterday that made calls or
-    could have, replays left out. `is_expected` says whether the schedule owed us yesterday: it
-    was due by now, and the business was connected before.
+    could have, replays left out. `yesterdays_rebuild_failed` says whether the latest sync or replay
+    of yesterday could not make all that had landed into rows and sums. `is_expected` says whether
+    the schedule owed us yesterday: it was due by now, and the business was connected before.
     """
 
     is_connected: bool
@@ -74,8 +83,15 @@ class ConnectionFacts:
     last_synced_at: datetime | None
     yesterdays_job: JobStatus | None
     yesterdays_job_at: datetime | None
+    yesterdays_rebuild_failed: bool
     yesterday_is_complete: bool
     is_expected: bool
+
+
+_SWITCHED_OFF: Final = {
+    DisabledBy.USER: ConnectionState.PAUSED,
+    DisabledBy.AUTH_FAILURE: ConnectionState.DISABLED_AUTH,
+}
 
 
 def connection_state(facts: ConnectionFacts) -> ConnectionState:
@@ -86,10 +102,10 @@ def connection_state(facts: ConnectionFacts) -> ConnectionState:
     """
     if not facts.is_connected:
         return ConnectionState.NOT_CONNECTED
-    if facts.disabled_by is DisabledBy.AUTH_FAILURE:
-        return ConnectionState.DISABLED_AUTH
-    if facts.disabled_by is DisabledBy.USER:
-        return ConnectionState.PAUSED
+    if facts.disabled_by is not None:
+        return _SWITCHED_OFF[facts.disabled_by]
+    if facts.yesterdays_rebuild_failed:
+        return ConnectionState.FAILING
     if facts.yesterday_is_complete and _test_has_passed_or_is_old(facts):
         return ConnectionState.CONNECTED
     if facts.is_rate_limited_today:
@@ -140,6 +156,16 @@ def parse_business_id(text: str) -> str:
             f"{text!r} is not a business id: use 1 to 64 of the characters a-z, 0-9, _ and -."
         )
     return text
+
+
+def parse_business_name(text: str, *, business_id: str) -> str:
+    """The name that people read; the id where there is none. Raises InvalidBusinessName."""
+    name = text.strip()
+    if len(name) > MAX_NAME_LENGTH or not name.isprintable():
+        raise InvalidBusinessName(
+            f"A business's name has at most {MAX_NAME_LENGTH} characters, all of them printable."
+        )
+    return name or business_id
 
 
 def parse_project_id(text: str) -> str:

@@ -42,9 +42,13 @@ class DayFacts:
 
 @dataclass(frozen=True, slots=True)
 class DayCheck:
-    """The verdict of one check on one day; `markdown` lists the findings."""
+    """The verdict of one check on one day, or on the history; `markdown` lists the findings.
+
+    `business_ids` are those that fail it.
+    """
 
     passed: bool
+    business_ids: frozenset[str]
     sentence: str
     numbers: Mapping[str, int | float]
     markdown: str
@@ -182,12 +186,16 @@ def check_of(
     bad: str,
     numbers: Mapping[str, int | float],
 ) -> DayCheck:
-    """The verdict of a check that fails for any finding; the table shows the first of them."""
+    """The verdict of a check that fails for any finding; the table shows the first of them.
+
+    A finding begins with the id of its business.
+    """
     shown = markdown_table(header, findings[:MOST_FINDINGS]) if findings else "none"
     if len(findings) > MOST_FINDINGS:
         shown += f"\n\nand {len(findings) - MOST_FINDINGS} more"
     return DayCheck(
         passed=not findings,
+        business_ids=frozenset(str(business_id) for business_id, *_ in findings),
         sentence=bad if findings else fine,
         numbers=numbers,
         markdown=shown,

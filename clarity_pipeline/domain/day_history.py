@@ -11,7 +11,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
 from enum import StrEnum
-from typing import Final
+from typing import Final, Protocol
 
 from clarity_pipeline.domain.collection import is_aligned
 from clarity_pipeline.domain.days import due_at, is_collectable, window_shift_hours
@@ -215,6 +215,17 @@ def _names(dimension_sets: Collection[str]) -> str:
     )
 
 
+class DayInAWord(Protocol):
+    """A day and how it stands."""
+
+    @property
+    def day(self) -> date: ...
+    @property
+    def word(self) -> DayWord: ...
+    @property
+    def reason(self) -> str | None: ...
+
+
 @dataclass(frozen=True, slots=True)
 class DaySpan:
     """Days in a row that have the same word for the same reason."""
@@ -225,7 +236,7 @@ class DaySpan:
     reason: str | None
 
 
-def spans(days: Sequence[DayHistory]) -> list[DaySpan]:
+def spans(days: Sequence[DayInAWord]) -> list[DaySpan]:
     """The days, oldest first, put together where nothing changes."""
     found: list[DaySpan] = []
     for item in days:
@@ -237,7 +248,7 @@ def spans(days: Sequence[DayHistory]) -> list[DaySpan]:
     return found
 
 
-def count_words(days: Sequence[DayHistory]) -> Mapping[DayWord, int]:
+def count_words(days: Sequence[DayInAWord]) -> Mapping[DayWord, int]:
     """How many days have each word, in the order of DayWord; words without a day are left out."""
     counts = Counter(item.word for item in days)
     return {word: counts[word] for word in DayWord if counts[word]}

@@ -124,16 +124,25 @@ def dimension_hashes(
     dimension_set: str, dimensions: Sequence[Dimension], rows: Iterable[Sequence[str | None]]
 ) -> list[str]:
     """`dimension_hash` of many rows, each the values of `dimensions` in that order."""
-    by_name = sorted(range(len(dimensions)), key=lambda position: dimensions[position].value)
     prefix = _length_prefixed(dimension_set)
-    names = [(_length_prefixed(dimensions[position].value), position) for position in by_name]
-    return [
-        hashlib.blake2b(
-            prefix + b"".join([name + _length_prefixed(row[position]) for name, position in names]),
-            digest_size=16,
-        ).hexdigest()
-        for row in rows
+    if not dimensions:
+        return [_digest(prefix) for _ in rows]
+    columns = list(zip(*rows, strict=True)) or [()] * len(dimensions)
+    by_name = sorted(zip(dimensions, columns, strict=True), key=lambda column: column[0].value)
+    # A page is in many rows: each distinct value is put into bytes once.
+    in_bytes = [
+        map(_named_values(dimension, values).__getitem__, values) for dimension, values in by_name
     ]
+    return [_digest(prefix + b"".join(parts)) for parts in zip(*in_bytes, strict=True)]
+
+
+def _digest(identity: bytes) -> str:
+    return hashlib.blake2b(identity, digest_size=16).hexdigest()
+
+
+def _named_values(dimension: Dimension, values: Sequence[str | None]) -> dict[str | None, bytes]:
+    name = _length_prefixed(dimension.value)
+    return {value: name + _length_prefixed(value) for value in set(values)}
 
 
 def _length_prefixed(text: str | None) -> bytes:

@@ -4,18 +4,20 @@ ClarityError                      one sentence: what happened, what to do   exit
 ├── InputError                    what was asked for is refused at the edge           2
 │   ├── UnknownBusiness           no business of that id
 │   ├── InvalidBusinessId         not 1-64 of a-z 0-9 _ -
+│   ├── InvalidBusinessName       too long, or with control characters in it
 │   ├── InvalidProjectId          not 6-20 letters and digits
 │   ├── InvalidToken              not a Clarity JWT, or one that has already expired
+│   ├── InvalidConnectionList     rows that cannot be used; none of them was
 │   ├── InvalidDay                no date, a future one, or one before the business was connected
 │   ├── NoLongerCollectable       Clarity's answer would be about another day by now
 │   ├── InvalidRequest            a call the Export API would not understand; nothing was sent
 │   ├── NotConnected              the business has no project and token
 │   ├── SyncDisabled              paused, or disabled after an authentication failure
-│   ├── UnknownSyncRequest        the business has no sync request of that number
-│   ├── PurgeRefused              still connected, a job still running, or not confirmed
 │   ├── InvalidLogin              a login of the panel that is malformed or taken
 │   ├── InvalidPassword           too short, too long, or easily guessed
-│   └── UnknownUser               nobody has that login
+│   ├── UnknownUser               nobody has that login
+│   ├── UnknownSyncRequest        the business has no sync request of that number
+│   └── PurgeRefused              still connected, a job still running, or not confirmed
 ├── ConfigurationError            a setting cannot be used                            2
 │   └── SecretKeyError            no key, or none that reads the stored token
 ├── QuotaRefused                  no slot for this purpose until the reset            3
@@ -45,10 +47,20 @@ ClarityError                      one sentence: what happened, what to do   exit
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
 if TYPE_CHECKING:
     from datetime import date, datetime
+
+
+@dataclass(frozen=True, slots=True)
+class BadRow:
+    """A row of a list that cannot be used, by the line it begins on, and why."""
+
+    line: int
+    reason: str
 
 
 class ClarityError(Exception):
@@ -80,12 +92,26 @@ class InvalidBusinessId(InputError):
     code = "invalid_business_id"
 
 
+class InvalidBusinessName(InputError):
+    code = "invalid_business_name"
+
+
 class InvalidProjectId(InputError):
     code = "invalid_project_id"
 
 
 class InvalidToken(InputError):
     code = "invalid_token"
+
+
+class InvalidConnectionList(InputError):
+    """`bad_rows` are all that cannot be used; empty where the list as a whole cannot be read."""
+
+    code = "invalid_connection_list"
+
+    def __init__(self, message: str, *, bad_rows: Sequence[BadRow] = ()) -> None:
+        super().__init__(message)
+        self.bad_rows = tuple(bad_rows)
 
 
 class InvalidDay(InputError):

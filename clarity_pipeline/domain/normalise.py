@@ -225,11 +225,10 @@ def _rows_by_block(blocks: Sequence[Block]) -> _RowsByBlock:
 
 
 def _index_tuples(combo: DimensionCombo, rows_of: _RowsByBlock) -> _Tuples:
-    raw_rows = list(chain.from_iterable(rows_of.values()))
-    code_of_raw_row, raw_keys = _number_raw_keys(combo, raw_rows)
-    if not combo.dimensions and rows_of and not raw_rows:
+    code_of_raw_row, raw_keys = _number_raw_keys(combo, list(rows_of.values()))
+    if not combo.dimensions and rows_of and not raw_keys:
         raw_keys = [()]  # The overview is about the project even where its blocks are empty.
-    row_of_code, stored_keys = _number(_stored_keys(combo, raw_keys))
+    row_of_code, stored_keys = _number([_stored_keys(combo, raw_keys)])
     hashes = dimension_hashes(combo.dimension_set, combo.dimensions, stored_keys)
     by_hash = sorted(range(len(hashes)), key=hashes.__getitem__)
     rank = np.empty(len(hashes), dtype=np.int64)
@@ -270,19 +269,21 @@ def _number_tuples(
 
 
 def _number_raw_keys(
-    combo: DimensionCombo, rows: Sequence[Mapping[str, Any]]
+    combo: DimensionCombo, blocks: Sequence[Sequence[Mapping[str, Any]]]
 ) -> tuple[_Ints, list[_Key]]:
     """The code of each raw row's dimension values, and the distinct ones as text or None."""
     if not combo.dimensions:
-        return _number([()] * len(rows))
-    columns = (map(itemgetter(dimension.row_key), rows) for dimension in combo.dimensions)
-    keys: list[tuple[Any, ...]] = list(zip(*columns, strict=True))
+        return _number([[()] * len(rows) for rows in blocks])
+    keys_of_blocks: list[list[tuple[Any, ...]]] = [
+        list(zip(*(map(itemgetter(of.row_key), rows) for of in combo.dimensions), strict=True))
+        for rows in blocks
+    ]
     with suppress(TypeError):  # a list or an object cannot be looked up
-        codes, distinct = _number(keys)
+        codes, distinct = _number(keys_of_blocks)
         # Nothing but text equals text: what holds for the distinct ones holds for all.
         if set(map(type, chain.from_iterable(distinct))) <= _TEXT_TYPES:
             return codes, distinct
-    return _number([tuple(map(_text, key)) for key in keys])
+    return _number([[tuple(map(_text, key)) for key in keys] for keys in keys_of_blocks])
 
 
 def _stored_keys(combo: DimensionCombo, raw_keys: Sequence[_Key]) -> Sequence[_Key]:
@@ -299,10 +300,20 @@ def _text(value: object) -> str | None:
     return value if value is None or isinstance(value, str) else _json_text(value)
 
 
-def _number(keys: Sequence[_Key]) -> tuple[_Ints, list[_Key]]:
+def _number(keys_of_blocks: Sequence[Sequence[_Key]]) -> tuple[_Ints, list[_Key]]:
     """Number keys by first appearance: the number of each, and the distinct ones."""
-    numbers = defaultdict[_Key, int](count().__next__)
-    return np.fromiter(map(numbers.__getitem__, keys), np.int64, len(keys)), list(numbers)
+    number_of = defaultdict[_Key, int](count().__next__)
+    numbers: list[_Ints] = [np.empty(0, dtype=np.int64)]
+    before: Sequence[_Key] = ()
+    for keys in keys_of_blocks:
+        # Most blocks have their tuples in the same order (FACTS section 7), and comparing keys is
+        # much cheaper than looking them up.
+        if keys != before:
+            numbers.append(np.fromiter(map(number_of.__getitem__, keys), np.int64, len(keys)))
+        else:
+            numbers.append(numbers[-1])
+        before = keys
+    return np.concatenate(numbers), list(number_of)
 
 
 def _stored(dimension: Dimension, text: str | None) -> str | None:
@@ -568,12 +579,10 @@ def _payloads(combo: DimensionCombo, tuples: _Tuples, rows_of: _RowsByBlock) -> 
 
 def _take_out_texts(rows: Sequence[dict[str, Any]], row_keys: Sequence[str]) -> None:
     """Take dimension values out of raw rows, except those that are neither text nor null."""
-    for key in row_keys:
-        texts = rows
-        if not set(map(type, map(itemgetter(key), rows))) <= _TEXT_TYPES:
-            texts = [row for row in rows if type(row[key]) in _TEXT_TYPES]
-        for row in texts:
-            del row[key]
+    for row in rows:
+        for key in row_keys:
+            if type(row[key]) in _TEXT_TYPES:
+                del row[key]
 
 
 def _json_text(value: object) -> str:

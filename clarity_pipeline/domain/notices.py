@@ -8,7 +8,7 @@ here is derived from stored facts, so that it does not matter which process noti
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
 from enum import StrEnum
@@ -87,7 +87,7 @@ def is_news(notice: Notice, latest: TellsState | None) -> bool:
     A subject that starts out well, or comes back from a pause, is no news. A person's hand ends a
     trouble in silence; being well again ends it with a recovery notice.
     """
-    was_well = latest is None or latest.state == OK or latest.severity is Severity.SILENT
+    was_well = latest is None or _is_well(latest)
     is_well = notice.state == OK or notice.severity is Severity.SILENT
     began_later = latest is None or notice.since is None or notice.since > latest.created_at
     if is_well:
@@ -95,6 +95,10 @@ def is_news(notice: Notice, latest: TellsState | None) -> bool:
     if latest is None or latest.state != notice.state:
         return True
     return notice.since is not None and began_later
+
+
+def _is_well(latest: TellsState) -> bool:
+    return latest.state == OK or latest.severity is Severity.SILENT
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -149,6 +153,7 @@ class _CommonReason(StrEnum):
     NETWORK = "unreachable"
     DATABASE = "database"
     ANSWERS = "refused"
+    REBUILD = "not_rebuilt"
 
 
 _COMMON_REASONS: Final = {
@@ -165,6 +170,8 @@ _COMMON_REASONS: Final = {
     "request_rejected": _CommonReason.ANSWERS,
     "reply_unreadable": _CommonReason.ANSWERS,
     "dimension_ignored": _CommonReason.ANSWERS,
+    "rebuild_failed": _CommonReason.REBUILD,
+    "replay_failed": _CommonReason.REBUILD,
 }
 """Codes of errors that can strike everybody together; a refused token is each business's own."""
 
@@ -172,12 +179,19 @@ _COMMON_TITLES: Final = {
     _CommonReason.NETWORK: "Clarity cannot be reached",
     _CommonReason.DATABASE: "Our database fails",
     _CommonReason.ANSWERS: "Clarity answers no business as expected",
+    _CommonReason.REBUILD: "What has landed cannot be made into numbers",
 }
 _COMMON_ADVICE: Final = {
     _CommonReason.NETWORK: "Check the network of this machine and Clarity's service status",
     _CommonReason.DATABASE: "Check the database and its disk",
     _CommonReason.ANSWERS: "Clarity may have changed its API; the replies are kept as landed",
+    _CommonReason.REBUILD: "Every reply is kept: mend that",
 }
+
+
+_ATTEMPTED: Final = "clarity:attempted"
+_REACHABLE: Final = "clarity:reachable"
+_ABOUT_EVERYBODY: Final = (_ATTEMPTED, _REACHABLE)
 
 
 def connection_notices(standings: Sequence[ConnectionStanding], *, now: datetime) -> list[Notice]:
@@ -232,7 +246,7 @@ def _common_notices(
         day = standings[0].day
         notices.append(
             Notice(
-                subject="clarity:attempted",
+                subject=_ATTEMPTED,
                 state="not_attempted",
                 severity=Severity.ERROR,
                 title=f"The sync of {day} did not run for any business",
@@ -244,14 +258,12 @@ def _common_notices(
             )
         )
     elif attempted:
-        notices.append(
-            _well("clarity:attempted", "The sync runs again", f"{attempted[0].day} was tried.")
-        )
+        notices.append(_well(_ATTEMPTED, "The sync runs again", f"{attempted[0].day} was tried."))
     if common.reason is not None:
         first = next(each for each in attempted if each.business_id in common.business_ids)
         notices.append(
             Notice(
-                subject="clarity:reachable",
+                subject=_REACHABLE,
                 state=common.reason.value,
                 severity=Severity.ERROR,
                 title=f"{_COMMON_TITLES[common.reason]}: no business got {first.day}",
@@ -264,14 +276,18 @@ def _common_notices(
         )
     elif any(each.job in {JobStatus.SUCCEEDED, JobStatus.PARTIAL} for each in attempted):
         notices.append(
-            _well("clarity:reachable", "Clarity answers again", f"{attempted[0].day} is coming in.")
+            _well(_REACHABLE, "Clarity answers again", f"{attempted[0].day} is coming in.")
         )
     return notices
 
 
+def _connection_subject(business_id: str) -> str:
+    return f"connection:{business_id}"
+
+
 def _connection_notice(standing: ConnectionStanding) -> Notice | None:
     """How one business stands; None where nothing can be said yet."""
-    subject = f"connection:{standing.business_id}"
+    subject = _connection_subject(standing.business_id)
     match standing.state:
         case ConnectionState.NOT_CONNECTED | ConnectionState.PAUSED:
             return _silent(subject, standing.state.value)
@@ -464,6 +480,36 @@ def check_notice(
         severity=Severity.ERROR if is_error else Severity.WARNING,
         title=f"Check failed for {day}: {words}"[:MOST_TITLE_CHARACTERS],
         body=f"{_sentence(sentence)} Dagster lists the businesses under this check.",
+    )
+
+
+def history_check_notice(
+    name: str, *, passed: bool, sentence: str, has_been_told: bool = False
+) -> Notice:
+    """What the verdict of a check of the history says; nothing where that has been told."""
+    subject, words = f"check:{name}", name.replace("_", " ")
+    if passed:
+        return _well(subject, f"Check passes again: {words}", _sentence(sentence))
+    if has_been_told:
+        return _silent(subject, "told_by_connections")
+    return Notice(
+        subject=subject,
+        state="failed",
+        severity=Severity.ERROR,
+        title=f"Check failed: {words}"[:MOST_TITLE_CHARACTERS],
+        body=f"{_sentence(sentence)} Dagster lists the businesses under this check.",
+    )
+
+
+def connections_have_told(business_ids: Collection[str], latest: Mapping[str, TellsState]) -> bool:
+    """Whether each of these businesses is in trouble by the newest notice of its connection, or
+    all are by one about everybody; `latest` are the newest notices by subject."""
+
+    def is_in_trouble(subject: str) -> bool:
+        return subject in latest and not _is_well(latest[subject])
+
+    return any(map(is_in_trouble, _ABOUT_EVERYBODY)) or all(
+        is_in_trouble(_connection_subject(business_id)) for business_id in business_ids
     )
 
 

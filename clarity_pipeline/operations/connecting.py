@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from clarity_pipeline.domain.collection import ComboOutcome, ComboStatus, PlannedCall
+from clarity_pipeline.domain.connection_list import parse_connection_list
 from clarity_pipeline.domain.connections import parse_project_id, parse_token
 from clarity_pipeline.domain.days import day_collected_at
 from clarity_pipeline.domain.dimensions import URL_DEVICE
@@ -59,6 +60,39 @@ def connect(
         now=now,
     )
     return connections.get_connection(database, business_id)
+
+
+@dataclass(frozen=True, slots=True)
+class ConnectedBusiness:
+    """A business that a list has connected; `is_new` says whether the list added it."""
+
+    business_id: str
+    is_new: bool
+    project_id: str
+    token_last4: str
+    token_expires_at: datetime | None
+
+
+def connect_many(
+    database: Database, vault: TokenVault, *, text: str, now: datetime
+) -> list[ConnectedBusiness]:
+    """Connect every business of a CSV list, adding those there are not yet; spends no call.
+
+    All of them or none: raises InvalidConnectionList with every row that cannot be used, and
+    writes nothing then. What somebody paused stays paused.
+    """
+    rows = parse_connection_list(text, now=now)
+    added = connections.save_connections(database, vault, rows=rows, now=now)
+    return [
+        ConnectedBusiness(
+            business_id=row.business_id,
+            is_new=row.business_id in added,
+            project_id=row.project_id,
+            token_last4=row.token.last4,
+            token_expires_at=row.token.expires_at,
+        )
+        for row in rows
+    ]
 
 
 def probe_connection(

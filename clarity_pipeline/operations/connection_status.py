@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, time
+from typing import Final
 
 from clarity_pipeline.domain.connections import (
     ConnectionFacts,
@@ -15,13 +16,17 @@ from clarity_pipeline.domain.connections import (
 )
 from clarity_pipeline.domain.days import day_collected_at, due_at
 from clarity_pipeline.domain.dimensions import combos_of_a_day
+from clarity_pipeline.domain.errors import RebuildFailed
 from clarity_pipeline.domain.quota import QuotaState, utc_day_of
 from clarity_pipeline.domain.sync_jobs import JobStatus, Trigger
 from clarity_pipeline.operations.collect_day import wants_overview
+from clarity_pipeline.operations.replay_day import REPLAY_FAILED
 from clarity_pipeline.store import connections, exports, quota_ledger, sync_jobs
 from clarity_pipeline.store.connections import ConnectionRecord
 from clarity_pipeline.store.database import Database
 from clarity_pipeline.store.sync_jobs import JobOutcome, SyncJob
+
+_NOT_REBUILT: Final = frozenset({RebuildFailed.code, REPLAY_FAILED})
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,7 +104,7 @@ def connection_statuses(
             now=now,
             overview_default=overview_default,
             landed=landed.get(record.business_id, 0),
-            yesterdays_job=yesterdays_jobs.get(record.business_id),
+            yesterdays_jobs=yesterdays_jobs.get(record.business_id, []),
             last_attempt=_last_attempt(attempts.get(record.business_id)),
             last_error=_last_error(errors.get(record.business_id)),
             last_job=last_jobs.get(record.business_id),
@@ -136,7 +141,7 @@ def connection_states(
                 now=now,
                 overview_default=overview_default,
                 landed=landed.get(record.business_id, 0),
-                yesterdays_job=outcomes.get(record.business_id),
+                yesterdays_jobs=outcomes.get(record.business_id, []),
                 is_rate_limited=record.project_id is not None
                 and record.project_id in usage
                 and usage[record.project_id].is_spent,
@@ -152,9 +157,10 @@ def _facts(
     now: datetime,
     overview_default: bool,
     landed: int,
-    yesterdays_job: JobOutcome | None,
+    yesterdays_jobs: Sequence[JobOutcome],
     is_rate_limited: bool,
 ) -> ConnectionFacts:
+    sync = next((job for job in yesterdays_jobs if job.trigger is not Trigger.REPLAY), None)
     midnight = datetime.combine(utc_day_of(now), time.min, tzinfo=UTC)
     return ConnectionFacts(
         is_connected=record.is_connected,
@@ -163,8 +169,9 @@ def _facts(
         last_tested_at=record.last_tested_at,
         last_test_result=record.last_test_result,
         last_synced_at=record.last_synced_at,
-        yesterdays_job=yesterdays_job.status if yesterdays_job else None,
-        yesterdays_job_at=yesterdays_job.at if yesterdays_job else None,
+        yesterdays_job=sync.status if sync else None,
+        yesterdays_job_at=sync.at if sync else None,
+        yesterdays_rebuild_failed=_has_failed_to_rebuild(yesterdays_jobs),
         yesterday_is_complete=landed >= _due(record, overview_default),
         is_expected=now >= due_at(day_collected_at(now)) and record.created_at < midnight,
     )
@@ -180,7 +187,7 @@ def _status(
     now: datetime,
     overview_default: bool,
     landed: int,
-    yesterdays_job: JobOutcome | None,
+    yesterdays_jobs: Sequence[JobOutcome],
     last_attempt: LastAttempt | None,
     last_error: LastError | None,
     last_job: SyncJob | None,
@@ -191,7 +198,7 @@ def _status(
         now=now,
         overview_default=overview_default,
         landed=landed,
-        yesterdays_job=yesterdays_job,
+        yesterdays_jobs=yesterdays_jobs,
         is_rate_limited=quota is not None and quota.usage.is_spent,
     )
     return ConnectionStatus(
@@ -208,6 +215,14 @@ def _status(
         last_error=last_error,
         last_job=last_job,
         quota=quota,
+    )
+
+
+def _has_failed_to_rebuild(newest_first: Sequence[JobOutcome]) -> bool:
+    """Whether the newest job, a replay as well as a sync, has left what had landed unmade."""
+    return any(
+        job.status is JobStatus.FAILED and job.error_code in _NOT_REBUILT
+        for job in newest_first[:1]
     )
 
 

@@ -287,6 +287,7 @@ class GuardedCaller:
 
         failure: ExportError | None = None
         summary = None
+        outcome = CallOutcome.ABANDONED
         try:
             try:
                 _, summary = await self.client.fetch(
@@ -297,6 +298,7 @@ class GuardedCaller:
                 )
             except ExportError as error:
                 failure = _told_with_our_share(error, reservation)
+            outcome = CallOutcome.LANDED if failure is None else call_outcome_of(failure)
             self._learn(call, token, failure)
             verdict = Verdict.ACCEPTED if failure is None else verdict_of(failure)
             if landed_id is not None and verdict is not None:
@@ -308,11 +310,10 @@ class GuardedCaller:
                     summary=summary,
                     detail=None if failure is None else str(failure),
                 )
-            outcome = CallOutcome.LANDED if failure is None else call_outcome_of(failure)
             await self._settle(reservation, outcome)
         except (ClarityError, asyncio.CancelledError) as interruption:
-            # Whoever wants this call next would else wait until its lease is over.
-            outcome = CallOutcome.ABANDONED if landed_id is None else CallOutcome.LANDED
+            # Whoever wants this call next would else wait until its lease is over; and what Clarity
+            # has said, a 429 above all, is true whatever our database could not write down first.
             with suppress(ClarityError):
                 await self._settle(reservation, outcome)
             if isinstance(interruption, asyncio.CancelledError):

@@ -15,6 +15,7 @@ from typing import Final, Protocol
 from clarity_pipeline.domain import notices as rules
 from clarity_pipeline.domain.connections import ConnectionState
 from clarity_pipeline.domain.day_checks import DayCheck
+from clarity_pipeline.domain.days import day_collected_at, due_at
 from clarity_pipeline.domain.notices import (
     ConnectionStanding,
     FinishedRun,
@@ -84,6 +85,42 @@ def record_check_notice(
         name, passed=found.passed, is_error=is_error, sentence=found.sentence, day=day, now=now
     )
     return _record(database, [notice] if notice else [], now=now)
+
+
+def record_missing_days_notice(
+    database: Database, *, name: str, found: DayCheck, now: datetime
+) -> list[Notice]:
+    """Write down that days have begun to be missing from the history, or no longer are.
+
+    That a day is late and that it is lost are two things to know: this is told whatever notices
+    about connections have said before.
+    """
+    notice = rules.history_check_notice(name, passed=found.passed, sentence=found.sentence)
+    return _record(database, [notice], now=now)
+
+
+def record_latest_day_notice(
+    database: Database, *, name: str, found: DayCheck, overview_default: bool, now: datetime
+) -> list[Notice]:
+    """Write down that the latest day has not arrived, or has, unless connections have said so.
+
+    They are asked first, so that it makes no difference who looks first. Before yesterday is due
+    the check is about the day before, of which all has been said.
+    """
+    if now < due_at(day_collected_at(now)):
+        return []
+    told: list[Notice] = []
+    if not found.passed:
+        told = record_connection_notices(database, overview_default=overview_default, now=now)
+    notice = rules.history_check_notice(
+        name,
+        passed=found.passed,
+        sentence=found.sentence,
+        has_been_told=rules.connections_have_told(
+            found.business_ids, outbox.latest_notices(database)
+        ),
+    )
+    return [*told, *_record(database, [notice], now=now)]
 
 
 def deliver_pending(database: Database, sender: Sender, *, now: datetime) -> Delivered:

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import gc
 import logging
-from collections.abc import Callable, Collection, Generator, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import date, datetime, timedelta
 from typing import TypeVar
@@ -19,6 +17,7 @@ from clarity_pipeline.domain.aggregates import (
     aggregate_url_days,
 )
 from clarity_pipeline.domain.collection import exports_of_record
+from clarity_pipeline.domain.cycles import no_cyclic_garbage_collection
 from clarity_pipeline.domain.derive import derive_slice, derived_from
 from clarity_pipeline.domain.dimensions import OVERVIEW, URL_DEVICE
 from clarity_pipeline.domain.errors import (
@@ -159,7 +158,7 @@ def rebuild_metrics(
             raise problem
         return counts
 
-    with _no_cyclic_garbage_collection():
+    with no_cyclic_garbage_collection():
         written, failures = _for_each_business(wanted.items(), rebuild)
     return Rebuilt(written, tuple(sorted(seen - wanted.keys())), failures, bodies_removed)
 
@@ -273,6 +272,29 @@ def record_in_jobs(database: Database, rebuilt: Rebuilt, *, day: date, run_id: s
             day=day,
             rows_written=rows_written(counts),
         )
+    _record_failures(
+        database,
+        rebuilt,
+        said="What had landed is kept, but could not be made into rows",
+        day=day,
+        run_id=run_id,
+    )
+
+
+def record_roll_up_in_jobs(database: Database, rebuilt: Rebuilt, *, day: date, run_id: str) -> None:
+    """Fail this run's sync jobs of businesses whose rows could not be rolled up."""
+    _record_failures(
+        database,
+        rebuilt,
+        said="The rows of the day are there, but could not be rolled up into aggregates",
+        day=day,
+        run_id=run_id,
+    )
+
+
+def _record_failures(
+    database: Database, rebuilt: Rebuilt, *, said: str, day: date, run_id: str
+) -> None:
     for business_id, message in rebuilt.failures.items():
         sync_jobs.record_rebuild_failure(
             database,
@@ -280,8 +302,8 @@ def record_in_jobs(database: Database, rebuilt: Rebuilt, *, day: date, run_id: s
             business_id=business_id,
             day=day,
             message=(
-                f"What had landed is kept, but could not be made into rows: {message} Once that is "
-                f"mended, `clarity replay --from {day} --to {day}` rebuilds it without a call."
+                f"{said}: {message} Once that is mended, `clarity replay --from {day} --to {day}` "
+                "rebuilds it without a call."
             ),
         )
 
@@ -385,18 +407,6 @@ def _frame(database: Database, state: SliceState | None) -> pd.DataFrame | None:
         day=state.day,
         dimension_set=state.dimension_set,
     )
-
-
-@contextmanager
-def _no_cyclic_garbage_collection() -> Generator[None]:
-    """Parsing makes millions of containers and no cycle; looking for cycles takes 13% of it."""
-    was_enabled = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if was_enabled:
-            gc.enable()
 
 
 def _for_each_business(

@@ -6,6 +6,7 @@ from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from datetime import date, datetime
 from enum import StrEnum
+from typing import Final
 
 from clarity_pipeline.domain.collection import ComboOutcome, ComboStatus
 from clarity_pipeline.domain.sync_jobs import JobStatus, Trigger
@@ -14,6 +15,9 @@ from clarity_pipeline.operations.rebuild_day import Rebuilt, rebuild, rows_writt
 from clarity_pipeline.operations.workers import this_worker
 from clarity_pipeline.store import connections, sync_jobs
 from clarity_pipeline.store.database import Database
+
+REPLAY_FAILED: Final = "replay_failed"
+"""The error code of a replay's job."""
 
 
 class ReplayStatus(StrEnum):
@@ -116,7 +120,7 @@ def _settle(
         status=JobStatus.FAILED if error else JobStatus.SUCCEEDED,
         calls_used=0,
         combos={outcome.dimension_set: outcome.as_json() for outcome in combos},
-        error_code="replay_failed" if error else None,
+        error_code=REPLAY_FAILED if error else None,
         error_message=error,
         rows_written=_rows(business_id, rebuilt),
         now=now,

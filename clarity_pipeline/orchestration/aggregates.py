@@ -21,6 +21,9 @@ def clarity_business_aggregates(
 ) -> Iterator[dg.AssetMaterialization | dg.Output[None]]:
     def rebuild(day: date) -> DayReport:
         rebuilt = rebuild_day.rebuild_business_aggregates(store.database, day=day, now=clock.now())
+        rebuild_day.record_roll_up_in_jobs(
+            store.database, rebuilt, day=day, run_id=context.run.run_id
+        )
         rebuild_day.raise_if_nothing_worked(rebuilt)
         return day_report.report_aggregates_day(store.database, day, rebuilt)
 
@@ -36,6 +39,9 @@ def clarity_url_aggregates(
 ) -> Iterator[dg.AssetMaterialization | dg.Output[None]]:
     def rebuild(day: date) -> DayReport:
         rebuilt = rebuild_day.rebuild_url_aggregates(store.database, day=day, now=clock.now())
+        rebuild_day.record_roll_up_in_jobs(
+            store.database, rebuilt, day=day, run_id=context.run.run_id
+        )
         rebuild_day.raise_if_nothing_worked(rebuilt)
         return day_report.report_written(rebuilt)
 

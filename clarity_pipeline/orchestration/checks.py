@@ -19,7 +19,11 @@ from dagster._core.definitions.asset_checks.asset_check_evaluation import (
 from clarity_pipeline.domain import day_checks
 from clarity_pipeline.domain.day_checks import DayCheck, DayFacts
 from clarity_pipeline.operations import day_report, history
-from clarity_pipeline.operations.notices import record_check_notice
+from clarity_pipeline.operations.notices import (
+    record_check_notice,
+    record_latest_day_notice,
+    record_missing_days_notice,
+)
 from clarity_pipeline.orchestration.daily_metrics import clarity_daily_metrics
 from clarity_pipeline.orchestration.partitions import (
     accepting_interfaces_that_may_move,
@@ -71,18 +75,28 @@ def build_asset_checks() -> Sequence[dg.AssetChecksDefinition]:
 
 @dg.asset_check(asset=clarity_raw_exports, description=day_checks.no_day_is_missing.__doc__)
 def no_day_is_missing(store: StoreResource, clock: ClockResource) -> dg.AssetCheckResult:
-    return _result(
-        history.judge_recent_days(store.database, now=clock.now(), recovery=store.settings.recovery)
+    now = clock.now()
+    found = history.judge_recent_days(store.database, now=now, recovery=store.settings.recovery)
+    record_missing_days_notice(
+        store.database, name=day_checks.no_day_is_missing.__name__, found=found, now=now
     )
+    return _result(found)
 
 
 @dg.asset_check(asset=clarity_raw_exports, description=day_checks.latest_day_has_arrived.__doc__)
 def latest_day_has_arrived(store: StoreResource, clock: ClockResource) -> dg.AssetCheckResult:
     # Instead of a FreshnessPolicy: that one looks at when any partition was last materialized, so
     # replaying a day of last spring would make it green while yesterday is missing.
-    return _result(
-        history.judge_latest_day(store.database, now=clock.now(), recovery=store.settings.recovery)
+    now = clock.now()
+    found = history.judge_latest_day(store.database, now=now, recovery=store.settings.recovery)
+    record_latest_day_notice(
+        store.database,
+        name=day_checks.latest_day_has_arrived.__name__,
+        found=found,
+        overview_default=store.settings.overview,
+        now=now,
     )
+    return _result(found)
 
 
 def _result(found: DayCheck) -> dg.AssetCheckResult:

@@ -193,9 +193,7 @@ def ask_for_sync(
         )
     except ClarityError as error:
         return _refused(request, business, error)
-    audit(
-        request, AuditAction.SYNC_REQUESTED, business_id=business.id, day=asked.day.isoformat()
-    )
+    audit(request, AuditAction.SYNC_REQUESTED, business_id=business.id, day=asked.day.isoformat())
     return _done(request, "requested")
 
 

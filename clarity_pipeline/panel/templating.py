@@ -93,6 +93,16 @@ def percent(value: float | None, *, digits: int = 1) -> str:
     return UNKNOWN if value is None else f"{100 * value:.{digits}f} %"
 
 
+def duration(seconds: float | None) -> str:
+    """As "4.2 s" or "3 min 5 s"; a dash for what is not known."""
+    if seconds is None:
+        return UNKNOWN
+    if seconds < 60:
+        return f"{seconds:.1f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    return f"{minutes} min {rest} s"
+
+
 def day_words(value: date) -> str:
     """As "Mon 2 Nov 2026"."""
     return f"{value:%a} {value.day} {value:%b %Y}"
@@ -100,4 +110,6 @@ def day_words(value: date) -> str:
 
 _globals: dict[str, Any] = _environment.globals
 _globals.update(static_url=static_url, form_token_field=form_token_field)
-_environment.filters.update(instant=instant, number=number, percent=percent, day=day_words)
+_environment.filters.update(
+    instant=instant, number=number, percent=percent, day=day_words, duration=duration
+)

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+import sqlite3
+from collections.abc import Collection, Generator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
 
+import psycopg
 from sqlalchemy import Connection, insert, select
 from sqlalchemy.exc import IntegrityError
 
@@ -60,6 +63,28 @@ def check_businesses_exist(connection: Connection, business_ids: Collection[str]
     known = connection.scalars(select(businesses.c.id).where(businesses.c.id.in_(wanted)))
     for missing in sorted(wanted.difference(known)):
         raise UnknownBusiness(missing)
+
+
+@contextmanager
+def of_a_known_business(business_id: str) -> Generator[None]:
+    """Around statements of a call that add a row about a business.
+
+    Raises UnknownBusiness when the foreign key refuses it: to ask first would be one more statement
+    in every call.
+    """
+    try:
+        yield
+    except IntegrityError as error:
+        if not _is_of_foreign_key(error.orig):
+            raise
+        raise UnknownBusiness(business_id) from None
+
+
+def _is_of_foreign_key(error: BaseException | None) -> bool:
+    return isinstance(error, psycopg.errors.ForeignKeyViolation) or (
+        isinstance(error, sqlite3.IntegrityError)
+        and error.sqlite_errorcode == sqlite3.SQLITE_CONSTRAINT_FOREIGNKEY
+    )
 
 
 def lock_businesses(connection: Connection, business_ids: Collection[str]) -> None:

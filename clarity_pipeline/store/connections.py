@@ -5,14 +5,16 @@ Tokens leave this module decrypted through `read_token` alone.
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, fields
 from datetime import datetime
 from typing import Any, Final
 
 from pydantic import SecretStr
 from sqlalchemy import Connection, Row, RowMapping, Select, insert, select, update
+from sqlalchemy.dialects import postgresql, sqlite
 
+from clarity_pipeline.domain.connection_list import ConnectionRow
 from clarity_pipeline.domain.connections import DisabledBy, TokenFacts
 from clarity_pipeline.domain.errors import NotConnected, UnknownBusiness
 from clarity_pipeline.store.businesses import check_businesses_exist, lock_businesses
@@ -114,29 +116,34 @@ def save_connection(
     Clears what an authentication failure had disabled, never what a user has paused. What the
     last test said is forgotten when the token or the project is another one.
     """
-    ciphertext = vault.encrypt(token.token)
+    row = ConnectionRow(business_id=business_id, name="", project_id=project_id, token=token)
+    ciphertexts = [vault.encrypt(token.token)]
     with database.transaction() as connection:
-        lock_businesses(connection, [business_id])
-        row = _config_row(connection, business_id)
-        values: dict[str, Any] = {
-            "project_id": project_id,
-            "token_ciphertext": ciphertext,
-            "token_fingerprint": token.fingerprint,
-            "token_last4": token.last4,
-            "token_expires_at": token.expires_at,
-            "token_trusted_since": now,
-            "updated_at": now,
-        }
-        if row is None or row.disabled_by != DisabledBy.USER:
-            values |= _ENABLED
-        if row is None:
-            connection.execute(
-                insert(business_config).values(business_id=business_id, created_at=now, **values)
-            )
-            return
-        if (row.project_id, row.token_fingerprint) != (project_id, token.fingerprint):
-            values |= {"last_tested_at": None, "last_test_result": None}
-        _update(connection, business_id, values)
+        _connect(connection, [row], ciphertexts, now=now)
+
+
+def save_connections(
+    database: Database, vault: TokenVault, *, rows: Sequence[ConnectionRow], now: datetime
+) -> set[str]:
+    """Connect businesses as `save_connection` does, all of these or none.
+
+    Those that there are not yet are added; the others keep their names. Returns the ids of those
+    that were added.
+    """
+    ciphertexts = [vault.encrypt(row.token.token) for row in rows]
+    # In the order in which everybody locks them, so that two lists cannot wait for each other.
+    new = [
+        {"id": row.business_id, "name": row.name, "created_at": now}
+        for row in sorted(rows, key=lambda row: row.business_id)
+    ]
+    upsert = sqlite.insert if database.dialect_name == "sqlite" else postgresql.insert
+    missing = upsert(businesses).on_conflict_do_nothing().returning(businesses.c.id)
+    if not rows:
+        return set()
+    with database.transaction() as connection:
+        added = set(connection.scalars(missing, new))
+        _connect(connection, rows, ciphertexts, now=now)
+    return added
 
 
 def read_token(database: Database, vault: TokenVault, business_id: str) -> tuple[SecretStr, str]:
@@ -145,8 +152,9 @@ def read_token(database: Database, vault: TokenVault, business_id: str) -> tuple
     Raises UnknownBusiness, NotConnected, or SecretKeyError when no key reads it.
     """
     with database.reading() as connection:
-        check_businesses_exist(connection, [business_id])
         row = _config_row(connection, business_id)
+        if row is None:
+            check_businesses_exist(connection, [business_id])
     if row is None or row.token_ciphertext is None:
         raise NotConnected(business_id)
     return vault.decrypt(row.token_ciphertext), row.token_fingerprint
@@ -265,6 +273,39 @@ def reencrypt_tokens(database: Database, vault: TokenVault) -> int:
     return len(rows)
 
 
+def _connect(
+    connection: Connection,
+    rows: Sequence[ConnectionRow],
+    ciphertexts: Sequence[str],
+    *,
+    now: datetime,
+) -> None:
+    lock_businesses(connection, [row.business_id for row in rows])
+    before = _config_rows(connection, [row.business_id for row in rows])
+    first: list[dict[str, Any]] = []
+    for row, ciphertext in zip(rows, ciphertexts, strict=True):
+        values: dict[str, Any] = {
+            "project_id": row.project_id,
+            "token_ciphertext": ciphertext,
+            "token_fingerprint": row.token.fingerprint,
+            "token_last4": row.token.last4,
+            "token_expires_at": row.token.expires_at,
+            "token_trusted_since": now,
+            "updated_at": now,
+        }
+        stood = before.get(row.business_id)
+        if stood is None:
+            first.append({"business_id": row.business_id, "created_at": now, **values, **_ENABLED})
+            continue
+        if stood.disabled_by != DisabledBy.USER:
+            values |= _ENABLED
+        if (stood.project_id, stood.token_fingerprint) != (row.project_id, row.token.fingerprint):
+            values |= {"last_tested_at": None, "last_test_result": None}
+        _update(connection, row.business_id, values)
+    if first:
+        connection.execute(insert(business_config), first)
+
+
 def _records() -> Select[Any]:
     config = business_config.c
     return select(
@@ -291,8 +332,13 @@ def _record(row: RowMapping) -> ConnectionRecord:
 
 
 def _config_row(connection: Connection, business_id: str) -> Row[Any] | None:
-    statement = select(business_config).where(business_config.c.business_id == business_id)
-    return connection.execute(statement).first()
+    return _config_rows(connection, [business_id]).get(business_id)
+
+
+def _config_rows(connection: Connection, business_ids: Collection[str]) -> dict[str, Row[Any]]:
+    config = business_config.c
+    statement = select(business_config).where(config.business_id.in_(set(business_ids)))
+    return {row.business_id: row for row in connection.execute(statement)}
 
 
 def _change(database: Database, business_id: str, values: dict[str, Any]) -> None:

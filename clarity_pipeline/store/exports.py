@@ -25,7 +25,7 @@ from clarity_pipeline.domain.exports import (
     Verdict,
 )
 from clarity_pipeline.domain.quota import Purpose
-from clarity_pipeline.store.businesses import check_businesses_exist
+from clarity_pipeline.store.businesses import of_a_known_business
 from clarity_pipeline.store.database import Database
 from clarity_pipeline.store.schema import raw_exports
 
@@ -93,8 +93,7 @@ def land(
         "stored_bytes": len(body),
         "sha256": export.sha256,
     }
-    with database.transaction() as connection:
-        check_businesses_exist(connection, [business_id])
+    with of_a_known_business(business_id), database.transaction() as connection:
         result = connection.execute(insert(raw_exports).values(values))
         assert result.inserted_primary_key is not None
         return result.inserted_primary_key[0]

@@ -88,6 +88,12 @@ def list_notices(
         return [_stored(row) for row in connection.execute(statement)]
 
 
+def latest_notices(database: Database) -> dict[str, StoredNotice]:
+    """The newest notice of every subject there is one of, silent ones as well."""
+    with database.reading() as connection:
+        return _latest(connection)
+
+
 def claim_next(database: Database, *, now: datetime) -> StoredNotice | None:
     """The oldest notice that is due, which is now this caller's to send; None when there is none.
 

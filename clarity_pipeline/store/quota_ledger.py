@@ -49,7 +49,7 @@ from clarity_pipeline.domain.quota import (
     utc_day_of,
 )
 from clarity_pipeline.domain.sync_jobs import Trigger
-from clarity_pipeline.store.businesses import check_businesses_exist
+from clarity_pipeline.store.businesses import of_a_known_business
 from clarity_pipeline.store.database import Database
 from clarity_pipeline.store.schema import api_calls, business_config, raw_exports, sync_jobs
 
@@ -118,7 +118,7 @@ def reserve(
     """
     utc_day = utc_day_of(now)
     wanted = _VeryCall(business_id, day, dimension_set, num_of_days)
-    with database.transaction() as connection:
+    with of_a_known_business(business_id), database.transaction() as connection:
         _lock_project_day(connection, project_id, utc_day)
         # The ledger is read before the replies, and whoever makes a call lands before he settles:
         # between the two reads a call can at worst still look in flight, never as if nobody had
@@ -153,7 +153,6 @@ def reserve(
             )
         if not isinstance(decision, SlotGranted):
             return decision
-        check_businesses_exist(connection, [business_id])
         reservation = Reservation(
             project_id=project_id,
             utc_day=utc_day,

@@ -151,7 +151,7 @@ def record_rows_written(
 def record_rebuild_failure(
     database: Database, *, dagster_run_id: str, business_id: str, day: date, message: str
 ) -> None:
-    """Fail the job of a run whose replies have landed and could not be made into rows."""
+    """Fail the job of a run whose replies have landed and could not be made into rows or sums."""
     failed = {
         "status": JobStatus.FAILED.value,
         "error_code": RebuildFailed.code,
@@ -276,24 +276,35 @@ def latest_attempts(database: Database, *, business_ids: Collection[str]) -> dic
 class JobOutcome:
     """How a job stands, and since when (UTC): it ended then, or has been running since."""
 
+    trigger: Trigger
     status: JobStatus
+    error_code: str | None
     at: datetime
 
 
 def outcomes_of_day(
     database: Database, *, day: date, business_ids: Collection[str]
-) -> dict[str, JobOutcome]:
-    """How the newest job of each business about this day stands, replays left out."""
+) -> dict[str, list[JobOutcome]]:
+    """How the jobs about this day stand, by business, newest first; one without any is left out."""
     jobs = sync_jobs.c
-    newest = _newest_ids(business_ids, jobs.date == day, jobs.trigger != Trigger.REPLAY.value)
-    statement = select(
-        jobs.business_id, jobs.status, func.coalesce(jobs.finished_at, jobs.started_at).label("at")
-    ).where(jobs.id.in_(newest))
+    statement = (
+        select(
+            jobs.business_id,
+            jobs.trigger,
+            jobs.status,
+            jobs.error_code,
+            func.coalesce(jobs.finished_at, jobs.started_at).label("at"),
+        )
+        .where(jobs.business_id.in_(set(business_ids)), jobs.date == day)
+        .order_by(jobs.id.desc())
+    )
+    outcomes: dict[str, list[JobOutcome]] = {}
     with database.reading() as connection:
-        return {
-            row.business_id: JobOutcome(JobStatus(row.status), row.at)
-            for row in connection.execute(statement)
-        }
+        for row in connection.execute(statement):
+            outcomes.setdefault(row.business_id, []).append(
+                JobOutcome(Trigger(row.trigger), JobStatus(row.status), row.error_code, row.at)
+            )
+    return outcomes
 
 
 def latest_errors(database: Database, *, business_ids: Collection[str]) -> dict[str, SyncJob]:

@@ -35,6 +35,7 @@ def assert_refused(ran: Ran, *, exit_code: int, code: str, saying: str) -> None:
         (["disable", "nobody"], "unknown_business", "'nobody'"),
         (["disconnect", "nobody"], "unknown_business", "'nobody'"),
         (["status", "nobody"], "unknown_business", "'nobody'"),
+        (["purge", "nobody"], "unknown_business", "'nobody'"),
         (["quota", "nobody"], "unknown_business", "'nobody'"),
         (["sync", "--business", "nobody"], "unknown_business", "'nobody'"),
         (

@@ -9,6 +9,7 @@ import pytest
 from sqlalchemy import update
 
 from clarity_pipeline.export_api.emulator import Fault, emulator_token
+from clarity_pipeline.store.businesses import add_business
 from clarity_pipeline.store.schema import business_config
 from clarity_pipeline_tests.cli.conftest import Desk
 
@@ -287,9 +288,65 @@ def test_tokens_are_brought_under_the_newest_key(desk: Desk) -> None:
 @pytest.mark.parametrize("name", ["Evil \x1b[31mInc", "[red]Inc[/red]", "\x07Bell"])
 def test_a_name_cannot_command_the_terminal(desk: Desk, name: str) -> None:
     desk.succeed("init")
-    desk.succeed("business", "add", "evil", "--name", name)
+    with desk.open_database() as database:
+        add_business(database, business_id="evil", name=name, now=datetime.now(UTC))
     out = desk.succeed("business", "list").out
     assert "\x1b" not in out
     assert "\x07" not in out
     assert "Inc" in out or "Bell" in out
     assert ("[red]" in name) == ("[red]" in out)
+
+
+def test_a_name_with_control_characters_is_refused(desk: Desk) -> None:
+    desk.succeed("init")
+    ran = desk.run("business", "add", "evil", "--name", "Evil\x1b[31m", "--json")
+    assert (ran.code, ran.error["code"]) == (2, "invalid_business_name")
+    assert desk.run("business", "add", "evil", "--name", "x" * 201).code == 2
+
+
+def test_a_file_connects_many_businesses_at_once(desk: Desk) -> None:
+    desk.succeed("init")
+    token = emulator_token("shopsmall2")
+    text = (
+        f"business_id,name,project_id,token\nacme,Söhne,shopsmall2,{token}\n"
+        f"bolt,,shopsmall2,{token}\n"
+    )
+    (desk.directory / "clients.csv").write_text(text, encoding="utf-8-sig")
+    assert "2 connected" in desk.succeed("connect-many", "clients.csv").out
+    again = desk.succeed("connect-many", "-", "--json", stdin=text).document["connected"]
+    assert [(each["business_id"], each["is_new"]) for each in again] == [
+        ("acme", False),
+        ("bolt", False),
+    ]
+    listed = desk.succeed("business", "list", "--json").document["businesses"]
+    assert [each["name"] for each in listed] == ["Söhne", "bolt"]
+    assert token not in desk.printed
+    assert desk.emulator.control.calls() == []
+
+
+def test_a_file_with_bad_rows_connects_nobody_and_names_them_all(desk: Desk) -> None:
+    desk.succeed("init")
+    token = emulator_token("shopsmall2")
+    text = (
+        f"business_id,name,project_id,token\nacme,,shopsmall2,{token}\n"
+        f"{token},,shopsmall2,acme\nbolt,,no!,{token}\n"
+    )
+    (desk.directory / "clients.csv").write_text(text)
+    ran = desk.run("connect-many", "clients.csv", "--json")
+    assert (ran.code, ran.out) == (2, "")
+    assert ran.error["code"] == "invalid_connection_list"
+    assert [row["line"] for row in ran.error["rows"]] == [3, 4]
+    spoken = desk.run("connect-many", "clients.csv").err
+    assert "Line 3: " in spoken
+    assert "Line 4: " in spoken
+    assert token not in desk.printed
+    assert desk.succeed("business", "list", "--json").document["businesses"] == []
+
+
+def test_a_file_that_is_no_text_is_refused(desk: Desk) -> None:
+    desk.succeed("init")
+    (desk.directory / "clients.xlsx").write_bytes(b"PK\x03\x04\xff\xfe")
+    assert (
+        desk.run("connect-many", "clients.xlsx", "--json").error["message"].startswith("The list")
+    )
+    assert desk.run("connect-many", "none.csv").code == 2

@@ -28,6 +28,7 @@ COLLECTED = ConnectionFacts(
     last_synced_at=SYNCED_AT,
     yesterdays_job=JobStatus.SUCCEEDED,
     yesterdays_job_at=SYNCED_AT,
+    yesterdays_rebuild_failed=False,
     yesterday_is_complete=True,
     is_expected=True,
 )
@@ -80,6 +81,13 @@ TABLE: list[tuple[ConnectionFacts, str]] = [
             last_test_result="ok",
         ),
         "failing",
+    ),
+    # Everything has landed, and its numbers are not there all the same.
+    (replace(COLLECTED, yesterdays_rebuild_failed=True), "failing"),
+    (replace(COLLECTED, yesterdays_rebuild_failed=True, is_rate_limited_today=True), "failing"),
+    (
+        replace(COLLECTED, yesterdays_rebuild_failed=True, disabled_by=DisabledBy.USER),
+        "paused",
     ),
     # A bad test after a good sync: tomorrow's will fail.
     (replace(COLLECTED, last_tested_at=LATER, last_test_result="auth_failed"), "failing"),

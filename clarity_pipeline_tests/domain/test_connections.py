@@ -208,6 +208,7 @@ HEALTHY = ConnectionFacts(
     last_synced_at=SYNCED_AT,
     yesterdays_job=JobStatus.SUCCEEDED,
     yesterdays_job_at=SYNCED_AT,
+    yesterdays_rebuild_failed=False,
     yesterday_is_complete=True,
     is_expected=True,
 )

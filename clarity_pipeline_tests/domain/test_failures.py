@@ -148,3 +148,11 @@ def test_what_the_readme_says_of_failures_is_what_the_table_says() -> None:
     printed = lines[start : lines.index("", start)]
     table = [f"| {' | '.join(row)} |" for row in rows_for_people()]
     assert printed == table
+
+
+def test_a_class_without_a_row_has_that_of_its_nearest_base() -> None:
+    class RefusedForSomethingNew(AuthenticationFailed):
+        code = "refused_for_something_new"
+
+    error = RefusedForSomethingNew("Clarity refused the token.")
+    assert consequence_of(error) is CONSEQUENCES[AuthenticationFailed]

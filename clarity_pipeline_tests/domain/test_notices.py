@@ -19,7 +19,9 @@ from clarity_pipeline.domain.notices import (
     Severity,
     check_notice,
     connection_notices,
+    connections_have_told,
     first_sentence,
+    history_check_notice,
     is_news,
     refused_by,
     retry_after,
@@ -318,6 +320,30 @@ def test_a_check_of_a_past_day_says_nothing_about_today() -> None:
     assert (failed.state, failed.severity) == ("failed", Severity.WARNING)
     assert passed is not None
     assert passed.state == OK
+
+
+def test_a_failed_check_of_the_history_is_told_unless_connections_have_said_it() -> None:
+    def told(latest: dict[str, Told], *business_ids: str) -> bool:
+        return connections_have_told(business_ids, latest)
+
+    acme = {"connection:acme": Told("late")}
+    assert told(acme, "acme")
+    assert not told(acme, "acme", "bolt")
+    assert not told({}, "acme")
+    assert not told({"connection:acme": WAS_WELL}, "acme")
+    assert not told({"connection:acme": WAS_PAUSED}, "acme")
+    assert told({"clarity:attempted": Told("not_attempted")}, "acme", "bolt")
+    assert told({"clarity:reachable": Told("unreachable")}, "acme", "bolt")
+    assert not told({"clarity:attempted": WAS_WELL}, "acme")
+
+    failed = history_check_notice("latest_day_has_arrived", passed=False, sentence="Gone.")
+    assert (failed.state, failed.severity) == ("failed", Severity.ERROR)
+    assert failed.title == "Check failed: latest day has arrived"
+    known = history_check_notice("x", passed=False, sentence="Gone.", has_been_told=True)
+    assert not is_news(known, None)
+    passed = history_check_notice("x", passed=True, sentence="There.")
+    assert is_news(passed, Told("failed"))
+    assert not is_news(passed, Told(known.state, known.severity))
 
 
 def test_attempts_are_further_and_further_apart() -> None:

@@ -51,6 +51,7 @@ from clarity_pipeline.export_api.client import (
     FetchedExport,
     OnReply,
     Timeouts,
+    large_replies_at_once,
 )
 from clarity_pipeline.export_api.emulator import (
     EmulatedProject,
@@ -417,6 +418,121 @@ def test_a_reply_of_exactly_the_cap_is_read(server: EmulatorServer) -> None:
     assert len(fetch(server.base_url, max_reply_bytes=1_000_000).export.body) == 1_000_000
     error = failure_of(lambda: fetch(server.base_url, max_reply_bytes=999_999))
     assert type(error) is ReplyUnreadable
+
+
+@given(st.integers(0, 1 << 40), st.integers(1, 1 << 30))
+def test_large_replies_fit_into_their_memory_and_one_is_always_let_through(
+    large_replies_bytes: int, max_reply_bytes: int
+) -> None:
+    count = large_replies_at_once(
+        large_replies_bytes=large_replies_bytes, max_reply_bytes=max_reply_bytes
+    )
+    assert count == 1 or (count + 1) * max_reply_bytes > large_replies_bytes
+    assert count == 1 or count * max_reply_bytes <= large_replies_bytes
+    assert count >= 1
+
+
+class Held(Landing):
+    """Keeps every reply in memory, not yet landed, until it is let go."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.let_go = asyncio.Event()
+
+    async def __call__(self, export: Export) -> None:
+        await super().__call__(export)
+        await self.let_go.wait()
+
+
+def client_with_room_for(server: EmulatorServer, large: int, **settings: Any) -> ExportApiClient:
+    return ExportApiClient(
+        base_url=server.base_url,
+        max_reply_bytes=3_000_000,
+        small_reply_bytes=500_000,
+        large_replies_bytes=large * 3_000_000,
+        **settings,
+    )
+
+
+@pytest.mark.parametrize("compress", [True, False])
+def test_large_replies_wait_for_memory_until_others_are_landed_and_small_ones_do_not(
+    server: EmulatorServer, *, compress: bool
+) -> None:
+    server.control.add_fault(
+        Fault(
+            dimension_set=URL_DEVICE.dimension_set,
+            pad_to_bytes=2_000_000,
+            announce_length=False,
+            compress=compress,
+            times=5,
+        )
+    )
+
+    async def go() -> list[FetchedExport]:
+        landing = Held()
+        async with client_with_room_for(server, 2) as client, asyncio.timeout(60):
+            large = [
+                asyncio.create_task(
+                    client.fetch(REQUEST, TOKEN, clock=ticking_clock(), on_reply=landing)
+                )
+                for _ in range(5)
+            ]
+            while len(landing.exports) < 2:
+                await asyncio.sleep(0.01)
+            small = await client.fetch(ExportRequest(OVERVIEW), TOKEN, clock=ticking_clock())
+            assert len(small.export.body) < 500_000
+            # Long enough for the others, had they not been held back.
+            await asyncio.sleep(0.3)
+            assert len(landing.exports) == 2
+            landing.let_go.set()
+            return await asyncio.gather(*large)
+
+    assert [len(each.export.body) for each in asyncio.run(go())] == [2_000_000] * 5
+
+
+def test_a_reply_that_waits_for_memory_in_vain_is_not_called_a_slow_answer(
+    server: EmulatorServer,
+) -> None:
+    server.control.add_fault(Fault(pad_to_bytes=2_000_000, times=3))
+    timeouts = Timeouts(read_seconds=0.2, total_seconds=1)
+
+    async def go() -> None:
+        landing = Held()
+        async with (
+            client_with_room_for(server, 1, timeouts=timeouts) as client,
+            asyncio.timeout(60),
+        ):
+            first = asyncio.create_task(
+                client.fetch(REQUEST, TOKEN, clock=ticking_clock(), on_reply=landing)
+            )
+            while not landing.exports:
+                await asyncio.sleep(0.01)
+            with pytest.raises(ReplyTimedOut, match="wait for memory that other large ones held"):
+                await client.fetch(REQUEST, TOKEN, clock=ticking_clock())
+            landing.let_go.set()
+            await first
+            # Whoever waited in vain has taken nothing away.
+            await client.fetch(REQUEST, TOKEN, clock=ticking_clock())
+
+    asyncio.run(go())
+
+
+@pytest.mark.parametrize(
+    "fault", [Fault(body="[1]", pad_to_bytes=2_000_000), Fault(pad_to_bytes=9_000_000)]
+)
+def test_a_large_reply_that_is_refused_gives_its_memory_back(
+    server: EmulatorServer, fault: Fault
+) -> None:
+    server.control.add_fault(fault)
+    server.control.add_fault(Fault(pad_to_bytes=2_000_000))
+
+    async def go() -> FetchedExport:
+        async with client_with_room_for(server, 1) as client, asyncio.timeout(60):
+            with pytest.raises(ReplyUnreadable):
+                await client.fetch(REQUEST, TOKEN, clock=ticking_clock())
+            return await client.fetch(REQUEST, TOKEN, clock=ticking_clock())
+
+    assert len(asyncio.run(go()).export.body) == 2_000_000
 
 
 def test_a_compressed_reply_is_kept_uncompressed(server: EmulatorServer) -> None:

@@ -7,7 +7,8 @@ told what is wrong with the database in one sentence, and no token is blamed for
 from __future__ import annotations
 
 from collections.abc import Callable, Generator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
+from functools import partial
 from pathlib import Path
 
 import dagster as dg
@@ -23,6 +24,12 @@ from clarity_pipeline.store.database import Database
 from clarity_pipeline_tests.agency import DAY, Agency, open_agency
 from clarity_pipeline_tests.conftest import PostgresServer
 from clarity_pipeline_tests.faults.conftest import furnish
+from clarity_pipeline_tests.faults.full_disks import (
+    FillingDisk,
+    full_device,
+    may_mount,
+    small_file_system,
+)
 from clarity_pipeline_tests.faults.interruptions import (
     MOMENTS,
     STORE,
@@ -39,11 +46,13 @@ from clarity_pipeline_tests.faults.next_run import (
 )
 from clarity_pipeline_tests.faults.worker import error_of, instance_in_memory, sync
 
-WHILE_A_SLOT_IS_RESERVED = after(f"{STORE}.quota_ledger:check_businesses_exist", arrival=3)
+WHILE_A_SLOT_IS_RESERVED = after(f"{STORE}.quota_ledger:insert", arrival=3)
 WHILE_A_REPLY_IS_LANDED = MOMENTS["while a reply is landed"]
 WHILE_ROWS_ARE_WRITTEN = rows_being_written("postgresql")
 BEFORE_A_REPLY_IS_LANDED = MOMENTS["between reply and landing"]
 BEFORE_THE_UPSERT = before(f"{STORE}.daily_metrics:replace_slices")
+
+WHEN_THE_RUN_OPENS_THE_DATABASE = before(f"{STORE}.database:parse_database_url")
 
 POSTGRESQL = pytest.mark.parametrize("database_url", ["postgresql"], indirect=True)
 SQLITE = pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
@@ -51,7 +60,7 @@ SQLITE = pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
 
 GONE = "The database cannot be reached, or the connection broke off"
 MOVED = "The database file has been deleted, moved or replaced"
-FULL = "The disk of the database is full"
+FULL = "The disk of the database is full; make room and run it again."
 READ_ONLY = "The database cannot be written"
 
 
@@ -196,7 +205,7 @@ def possible(condition: SqliteCondition) -> Generator[SqliteCondition]:
 
 @SQLITE
 @pytest.mark.parametrize("moment", [BEFORE_A_REPLY_IS_LANDED, BEFORE_THE_UPSERT])
-def test_a_sync_survives_a_full_disk(
+def test_a_sync_survives_a_full_disk_under_sqlite(
     moment: Moment, small_agency: Agency, undisturbed: Undisturbed
 ) -> None:
     # Never less than the pages there are: from now on not one more.
@@ -209,6 +218,53 @@ def test_a_sync_survives_a_full_disk(
             moment=moment,
             fault=full_disk.prevail,
             mend=full_disk.mend,
+            sentence=FULL,
+        )
+
+
+FullDisk = Callable[..., AbstractContextManager[FillingDisk]]
+
+DISKS_FOR_ANYBODY: list[tuple[FullDisk, Moment]] = [
+    # The rest of the database still has room.
+    (partial(full_device, table="clarity_raw_exports"), WHEN_THE_RUN_OPENS_THE_DATABASE),
+    (partial(full_device, table="clarity_daily_slices"), WHEN_THE_RUN_OPENS_THE_DATABASE),
+]
+DISKS_TO_MOUNT: list[tuple[FullDisk, Moment]] = [
+    (small_file_system, BEFORE_A_REPLY_IS_LANDED),
+    (small_file_system, BEFORE_THE_UPSERT),
+    (small_file_system, WHILE_ROWS_ARE_WRITTEN),
+]
+
+
+@pytest.mark.parametrize(
+    ("full_disk", "moment"), [*DISKS_FOR_ANYBODY, *(DISKS_TO_MOUNT if may_mount() else [])]
+)
+def test_a_sync_survives_a_full_disk_under_postgresql(
+    full_disk: FullDisk,
+    moment: Moment,
+    postgres_server: PostgresServer,
+    migrated_postgresql: str,
+    emulator_server: EmulatorServer,
+    used_dagster_home: Path,
+    undisturbed: Undisturbed,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    with (
+        full_disk(postgres_server, template=migrated_postgresql) as disk,
+        open_agency(
+            database_url=disk.database_url,
+            emulator=emulator_server,
+            home=tmp_path / "home",
+            environment=monkeypatch,
+        ) as agency,
+    ):
+        check_that_the_sync_survives(
+            furnish(agency, used_dagster_home),
+            undisturbed,
+            moment=moment,
+            fault=disk.fill,
+            mend=disk.make_room,
             sentence=FULL,
         )
 

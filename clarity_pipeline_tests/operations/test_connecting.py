@@ -7,8 +7,18 @@ from datetime import timedelta
 import pytest
 
 from clarity_pipeline.domain.collection import ComboStatus
-from clarity_pipeline.domain.errors import InvalidProjectId, InvalidToken, UnknownBusiness
-from clarity_pipeline.operations.connecting import ProbeResult, connect, probe_connection
+from clarity_pipeline.domain.errors import (
+    InvalidConnectionList,
+    InvalidProjectId,
+    InvalidToken,
+    UnknownBusiness,
+)
+from clarity_pipeline.operations.connecting import (
+    ProbeResult,
+    connect,
+    connect_many,
+    probe_connection,
+)
 from clarity_pipeline.store import businesses, connections, daily_metrics
 from clarity_pipeline.store.aggregates import get_business_behavioral_aggregates
 from clarity_pipeline_tests.agency import DAY, Agency
@@ -125,3 +135,54 @@ def test_a_test_switches_off_only_after_as_many_refusals_as_are_set(agency: Agen
         False,
     ]
     assert not connections.get_connection(agency.database, "acme").is_enabled
+
+
+LIST_HEAD = "business_id,name,project_id,token\n"
+
+
+def test_a_list_connects_all_its_businesses_and_adds_those_there_are_not(agency: Agency) -> None:
+    agency.connect("acme", project_id="project001")
+    agency.connect("paused", project_id="project002")
+    connections.set_enabled(agency.database, business_id="paused", enabled=False, now=agency.now)
+    new_token = make_token(project_id="another", jti="new")
+    agency.move_to(agency.now + timedelta(hours=1))
+    connected = connect_many(
+        agency.database,
+        agency.vault,
+        text=f"{LIST_HEAD}acme,Acme Inc.,project009,{new_token}\n"
+        f"paused,,project002,{new_token}\nbolt,Bolt & Söhne,project002,{new_token}\n",
+        now=agency.now,
+    )
+    assert [(each.business_id, each.is_new) for each in connected] == [
+        ("acme", False),
+        ("paused", False),
+        ("bolt", True),
+    ]
+    assert new_token not in repr(connected)
+    records = {each.business_id: each for each in connections.list_connections(agency.database)}
+    assert {name: record.project_id for name, record in records.items()} == {
+        "acme": "project009",
+        "paused": "project002",
+        "bolt": "project002",
+    }
+    assert [records[name].name for name in ("acme", "bolt")] == ["acme", "Bolt & Söhne"]
+    assert [name for name, record in records.items() if not record.is_enabled] == ["paused"]
+    assert records["bolt"].created_at == agency.now
+    token, _ = connections.read_token(agency.database, agency.vault, "bolt")
+    assert token.get_secret_value() == new_token
+    assert agency.calls() == []
+
+
+def test_one_bad_row_leaves_everything_as_it_was(agency: Agency) -> None:
+    agency.connect("acme")
+    before = connections.list_connections(agency.database)
+    good = f"acme,,project777,{make_token()}\nbolt,,project777,{make_token()}\n"
+    with pytest.raises(InvalidConnectionList) as raised:
+        connect_many(
+            agency.database,
+            agency.vault,
+            text=f"{LIST_HEAD}{good}cogs,,project777,nonsense\n",
+            now=agency.now + timedelta(hours=1),
+        )
+    assert [row.line for row in raised.value.bad_rows] == [4]
+    assert connections.list_connections(agency.database) == before

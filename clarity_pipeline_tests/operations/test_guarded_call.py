@@ -18,6 +18,7 @@ from clarity_pipeline.domain.dimensions import (
     URL_SOURCE,
     DimensionCombo,
 )
+from clarity_pipeline.domain.errors import DatabaseBusy
 from clarity_pipeline.domain.quota import CALL_LEASE, CallOutcome, Purpose
 from clarity_pipeline.export_api.client import ExportApiClient, FetchedExport, Timeouts
 from clarity_pipeline.export_api.emulator import Fault
@@ -28,6 +29,7 @@ from clarity_pipeline.store.vault import TokenVault
 from clarity_pipeline_tests.agency import DAY, Agency
 from clarity_pipeline_tests.domain.replies import Visits
 from clarity_pipeline_tests.factories import land_export, make_export
+from clarity_pipeline_tests.faults.interruptions import STORE, before, interrupted
 
 
 def caller_of(
@@ -189,6 +191,36 @@ def test_a_reply_that_cannot_be_landed_is_our_own_fault_and_its_slot_stays_spent
     assert outcome.status is ComboStatus.OWN_FAULT
     assert outcome.calls == 1
     assert [slot.outcome for slot in ledger(agency)] == [CallOutcome.ABANDONED]
+
+
+def fail_once() -> None:
+    raise DatabaseBusy("The database is locked by somebody else.")
+
+
+def test_a_429_counts_for_the_day_though_writing_it_down_failed_at_first(agency: Agency) -> None:
+    agency.connect("acme")
+    agency.emulator.control.add_fault(Fault(status=429))
+    with interrupted(before(f"{STORE}.quota_ledger:settle"), fail_once) as came:
+        (outcome, again) = make(caller_of(agency), planned(agency), planned(agency))
+    assert came
+    assert (outcome.status, outcome.calls) == (ComboStatus.OWN_FAULT, 1)
+    assert again.status is ComboStatus.QUOTA_REFUSED
+    assert [slot.outcome for slot in ledger(agency)] == [CallOutcome.RATE_LIMITED]
+
+
+def test_a_reply_whose_verdict_could_not_be_written_is_judged_later_without_a_call(
+    agency: Agency,
+) -> None:
+    agency.connect("acme")
+    agency.emulator.control.add_fault(Fault(status=400))
+    with interrupted(before(f"{STORE}.exports:judge"), fail_once) as came:
+        (outcome, again) = make(caller_of(agency), planned(agency), planned(agency))
+    assert came
+    assert (outcome.status, outcome.calls) == (ComboStatus.OWN_FAULT, 1)
+    assert (again.status, again.calls) == (ComboStatus.REFUSED, 0)
+    assert [slot.outcome for slot in ledger(agency)] == [CallOutcome.REQUEST_REJECTED]
+    (reply,) = exports.list_exports(agency.database, day=DAY)
+    assert reply.verdict == "request_rejected"
 
 
 def test_a_call_that_crosses_midnight_is_counted_on_the_day_it_was_reserved(

@@ -3,17 +3,23 @@
 from __future__ import annotations
 
 import gc
+from datetime import timedelta
 
 import pytest
 from sqlalchemy import text
 
+from clarity_pipeline.domain.connections import ConnectionState
 from clarity_pipeline.domain.errors import RebuildFailed
 from clarity_pipeline.domain.sync_jobs import JobStatus
+from clarity_pipeline.operations.connection_status import ConnectionStatus, connection_statuses
+from clarity_pipeline.operations.notices import record_connection_notices
 from clarity_pipeline.operations.rebuild_day import (
     raise_if_nothing_worked,
     rebuild,
     record_in_jobs,
 )
+from clarity_pipeline.operations.replay_day import replay_day
+from clarity_pipeline.store.database import Database
 from clarity_pipeline_tests.agency import DAY, Agency
 
 
@@ -81,3 +87,82 @@ def test_when_no_business_could_be_rebuilt_it_is_nobodys_own_fault(agency: Agenc
     rebuilt = rebuild(agency.database, day=DAY, now=agency.now, force=True)
     with pytest.raises(RebuildFailed, match="None of 2 businesses could be rebuilt"):
         raise_if_nothing_worked(rebuilt)
+
+
+def refuse_sums_of_acme(database: Database, table: str) -> None:
+    """The database fails whatever is written into a table of aggregates for one business."""
+    if database.dialect_name == "sqlite":
+        statements = [
+            f"CREATE TRIGGER refuse BEFORE INSERT ON {table} WHEN NEW.business_id = 'acme' "
+            "BEGIN SELECT abs(-9223372036854775808); END"
+        ]
+    else:
+        statements = [
+            "CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS "
+            "$$ BEGIN RAISE EXCEPTION 'refused'; END $$",
+            f"CREATE TRIGGER refuse BEFORE INSERT ON {table} FOR EACH ROW "
+            "WHEN (NEW.business_id = 'acme') EXECUTE FUNCTION refuse()",
+        ]
+    with database.transaction() as connection:
+        for statement in statements:
+            connection.execute(text(statement))
+
+
+def allow_sums_again(database: Database, table: str) -> None:
+    on_table = "" if database.dialect_name == "sqlite" else f" ON {table}"
+    with database.transaction() as connection:
+        connection.execute(text(f"DROP TRIGGER refuse{on_table}"))
+
+
+def status_of(agency: Agency, business_id: str) -> ConnectionStatus:
+    (status,) = connection_statuses(
+        agency.database, now=agency.now, overview_default=False, business_ids=[business_id]
+    )
+    return status
+
+
+def news(agency: Agency) -> list[tuple[str, str]]:
+    found = record_connection_notices(agency.database, overview_default=False, now=agency.now)
+    return [(notice.subject, notice.state) for notice in found]
+
+
+@pytest.mark.parametrize("table", ["clarity_business_aggregates", "clarity_url_aggregates"])
+def test_a_failed_roll_up_of_one_business_is_said_by_its_job_its_status_and_a_notice(
+    agency: Agency, table: str
+) -> None:
+    agency.connect("acme")
+    agency.connect("globex")
+    refuse_sums_of_acme(agency.database, table)
+    assert agency.sync().succeeded
+
+    job = agency.latest_job("acme")
+    assert (job.status, job.error_code) == (JobStatus.FAILED, "rebuild_failed")
+    assert job.rows_written > 0
+    assert job.error_message is not None
+    assert "could not be rolled up" in job.error_message
+    assert f"clarity replay --from {DAY} --to {DAY}" in job.error_message
+    assert agency.latest_job("globex").status is JobStatus.SUCCEEDED
+    status = status_of(agency, "acme")
+    assert (status.state, status.landed) == (ConnectionState.FAILING, 4)
+    assert status_of(agency, "globex").state is ConnectionState.CONNECTED
+    assert news(agency) == [("connection:acme", "failing")]
+    assert news(agency) == []
+
+    allow_sums_again(agency.database, table)
+    replay_day(agency.database, day=DAY, business_ids=["acme"], clock=lambda: agency.now)
+    assert status_of(agency, "acme").state is ConnectionState.CONNECTED
+    agency.move_to(agency.now + timedelta(hours=1))
+    assert agency.sync().succeeded
+    assert news(agency) == [("connection:acme", "ok")]
+    assert len(agency.calls("acme")) == 4
+
+
+def test_what_cannot_be_rebuilt_for_anybody_is_told_once_and_not_per_business(
+    agency: Agency,
+) -> None:
+    synced(agency)
+    with agency.database.transaction() as connection:
+        connection.execute(text("UPDATE clarity_raw_exports SET sha256 = 'wrong'"))
+    replay_day(agency.database, day=DAY, business_ids=None, clock=lambda: agency.now)
+    assert status_of(agency, "acme").state is ConnectionState.FAILING
+    assert news(agency) == [("clarity:reachable", "not_rebuilt")]

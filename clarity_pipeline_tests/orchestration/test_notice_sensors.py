@@ -66,10 +66,47 @@ def test_a_failed_check_of_yesterday_is_a_notice_and_its_repair_another(agency: 
     agency.emulator.control.clear_faults()
     agency.move_to(days_later(1))
     agency.sync()
-    assert states(agency) == {"check:every_enabled_business_landed": "ok"}
+    # The day before can no longer be fetched, which is another thing to know.
+    repaired = {"check:every_enabled_business_landed": "ok", "check:no_day_is_missing": "failed"}
+    assert states(agency) == repaired
     agency.move_to(days_later(1) + timedelta(hours=1))
     agency.sync(agency.now.date() - timedelta(days=2))
-    assert states(agency) == {"check:every_enabled_business_landed": "ok"}
+    assert states(agency) == repaired
+
+
+def look_back(agency: Agency) -> None:
+    with agency.instance() as instance:
+        job = agency.definitions().resolve_job_def("clarity_history_check")
+        assert job.execute_in_process(instance=instance).success
+
+
+def test_a_lost_day_is_a_notice_of_its_check_once_and_its_late_day_one_of_its_connection(
+    agency: Agency,
+) -> None:
+    agency.connect("acme")
+    agency.sync()
+    agency.move_to(days_later(0) + timedelta(minutes=50))
+    look_back(agency)
+    assert states(agency) == {}
+    agency.move_to(days_later(1) + timedelta(minutes=50))
+    for _ in range(2):
+        look_back(agency)
+        assert states(agency) == {"connection:acme": "late"}
+    agency.move_to(days_later(2))
+    for _ in range(2):
+        look_back(agency)
+        assert states(agency) == {
+            "connection:acme": "late",
+            "check:no_day_is_missing": "failed",
+        }
+    connections.set_enabled(agency.database, business_id="acme", enabled=False, now=agency.now)
+    for _ in range(2):
+        look_back(agency)
+    assert [
+        (notice.subject, notice.state)
+        for notice in notices.list_notices(agency.database)
+        if notice.subject.startswith("check:")
+    ] == [("check:no_day_is_missing", "ok"), ("check:no_day_is_missing", "failed")]
 
 
 def test_the_notice_sensor_writes_down_and_sends(

@@ -15,7 +15,14 @@ from starlette.staticfiles import StaticFiles
 
 from clarity_pipeline.domain.access import Audience
 from clarity_pipeline.domain.errors import ClarityError
-from clarity_pipeline.panel import connection_pages, data_pages, history_pages, sign_in_pages
+from clarity_pipeline.panel import (
+    connection_pages,
+    data_pages,
+    history_pages,
+    overview_pages,
+    purge_pages,
+    sign_in_pages,
+)
 from clarity_pipeline.panel.browser_safety import MAX_BODY_BYTES, BrowserSafety
 from clarity_pipeline.panel.errors import NotSignedIn, problem_of
 from clarity_pipeline.panel.guard import (
@@ -48,6 +55,12 @@ def create_app(services: PanelServices) -> FastAPI:
     app.state.services = services
     app.include_router(sign_in_pages.public, dependencies=[allow(Audience.PUBLIC)])
     app.include_router(sign_in_pages.signed_in, dependencies=[allow(Audience.SIGNED_IN)])
+    app.include_router(overview_pages.router, dependencies=[allow(Audience.AGENCY)])
+    app.include_router(
+        purge_pages.router,
+        prefix="/agency/businesses/{business_id}/clarity",
+        dependencies=AGENCY_BUSINESS,
+    )
     for pages in (connection_pages.router, data_pages.router, history_pages.router):
         app.include_router(
             pages, prefix="/agency/businesses/{business_id}/clarity", dependencies=AGENCY_BUSINESS

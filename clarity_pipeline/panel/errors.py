@@ -16,6 +16,7 @@ from clarity_pipeline.domain.errors import (
     ExportError,
     InputError,
     NotConnected,
+    PurgeRefused,
     QuotaRefused,
     StoreError,
     SyncDisabled,
@@ -75,6 +76,7 @@ _STATUS: Final[dict[type[ClarityError], HTTPStatus]] = {
     UnknownUser: HTTPStatus.NOT_FOUND,
     NotConnected: HTTPStatus.CONFLICT,
     SyncDisabled: HTTPStatus.CONFLICT,
+    PurgeRefused: HTTPStatus.CONFLICT,
     QuotaRefused: HTTPStatus.TOO_MANY_REQUESTS,
     InputError: HTTPStatus.UNPROCESSABLE_ENTITY,
     AuthenticationFailed: HTTPStatus.BAD_GATEWAY,
@@ -89,6 +91,10 @@ _PANEL_SENTENCES: Final[dict[type[ClarityError], str]] = {
     UnknownBusiness: "There is no such business.",
     UnknownUser: "There is no such user.",
     NotConnected: "This business is not connected to Clarity; give its project id and API token.",
+    PurgeRefused: (
+        "Disconnect this business first, and wait until no sync of it runs; then its history can "
+        "be deleted."
+    ),
     SyncDisabled: "The sync of this business is switched off; switch it on first.",
 }
 """Where the sentence of the class speaks of commands, which people here do not type."""

@@ -126,7 +126,7 @@ def test_a_gap_is_a_gap_in_the_chart_and_says_why(panel: Panel, acme: TestClient
     drawn = drawing(found)
     assert drawn["values"] == [None] * 4 + [5, None, 5]
     assert drawn["doubtful"] == [False] * 4 + [True, False, False]
-    assert "Shifted. Its 24 hours are off by +48.0 h." in str(drawn["notes"][4])
+    assert "Shifted. Its 24 hours are off by +48.2 h." in str(drawn["notes"][4])
     assert str(drawn["notes"][5]).startswith("Gap. No run was made")
     assert drawn["notes"][6] == ""
     (canvas,) = found.with_attribute("data-chart")

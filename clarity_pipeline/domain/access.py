@@ -4,13 +4,21 @@ from __future__ import annotations
 
 import hashlib
 import hmac
+import ipaddress
 import re
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Final
+from urllib.parse import urlsplit
 
-from clarity_pipeline.domain.errors import InvalidLogin, InvalidPassword
+from clarity_pipeline.domain.connections import parse_business_id
+from clarity_pipeline.domain.errors import (
+    InvalidBusinessId,
+    InvalidKeyName,
+    InvalidLogin,
+    InvalidPassword,
+)
 
 SESSION_LIFETIME: Final = timedelta(days=7)
 """After this a person signs in again, however busy the session is."""
@@ -21,6 +29,22 @@ SESSION_IDLE_LIFETIME: Final = timedelta(hours=12)
 MIN_PASSWORD_LENGTH: Final = 12
 MAX_PASSWORD_LENGTH: Final = 256
 """Hashing costs by length; nobody types more."""
+
+SETUP_CODE_LIFETIME: Final = timedelta(hours=24)
+"""How long the link for the first user of the agency works."""
+
+SIGN_IN_WINDOW: Final = timedelta(hours=1)
+"""A sign-in that failed counts for so long."""
+
+FAILURES_PER_LOGIN: Final = 5
+FAILURES_PER_ADDRESS: Final = 20
+"""So many fail within the window without a wait; a whole office may share one address."""
+
+FIRST_SIGN_IN_WAIT: Final = timedelta(seconds=30)
+LONGEST_SIGN_IN_WAIT: Final = timedelta(minutes=15)
+"""The wait doubles with each further failure from the first to the longest."""
+
+MAX_KEY_NAME_LENGTH: Final = 100
 
 _LOGIN = re.compile(r"[a-z0-9][a-z0-9._%+@-]{1,253}")
 
@@ -97,6 +121,89 @@ def admission(audience: Audience, principal: Principal | None, *, changes: bool)
         Audience.CLIENT: principal.role is Role.CLIENT,
     }
     return Admission.ADMITTED if fits[audience] else Admission.FORBIDDEN
+
+
+@dataclass(frozen=True, slots=True)
+class SignInFailures:
+    """How many sign-ins of one login, or from one address, failed within the window."""
+
+    count: int
+    last_at: datetime | None
+
+
+def sign_in_wait(
+    *, by_login: SignInFailures, by_address: SignInFailures, now: datetime
+) -> timedelta:
+    """How long until the next sign-in is judged; zero when it is now.
+
+    Both count: one login is guessed from many addresses, many logins are guessed from one.
+    """
+    return max(
+        _wait(by_login, free=FAILURES_PER_LOGIN, now=now),
+        _wait(by_address, free=FAILURES_PER_ADDRESS, now=now),
+    )
+
+
+def _wait(failures: SignInFailures, *, free: int, now: datetime) -> timedelta:
+    if failures.last_at is None or failures.count < free:
+        return timedelta(0)
+    # Ten doublings are past the longest wait already; more would overflow.
+    doublings = min(failures.count - free, 10)
+    wait = min(FIRST_SIGN_IN_WAIT * 2**doublings, LONGEST_SIGN_IN_WAIT)
+    return max(failures.last_at + wait - now, timedelta(0))
+
+
+def address_to_count_by(remote_address: str) -> str:
+    """The part of an address that one person has: of IPv6 that is a network of 64 bits."""
+    try:
+        address = ipaddress.ip_address(remote_address)
+    except ValueError:
+        return remote_address
+    if isinstance(address, ipaddress.IPv4Address):
+        return str(address)
+    if address.ipv4_mapped is not None:
+        return str(address.ipv4_mapped)
+    # Without the zone, which is a name of this machine's own and may be long.
+    return str(ipaddress.IPv6Network((int(address), 64), strict=False))
+
+
+def own_path(text: str) -> str | None:
+    """A path of the panel itself to go on to after a sign-in; None for anything else.
+
+    Browsers read `//host`, `/\\host` and paths with tabs or line breaks in them as addresses
+    of other sites.
+    """
+    if not text.startswith("/") or text.startswith("//") or "\\" in text or len(text) > 500:
+        return None
+    if not text.isascii() or not text.isprintable():
+        return None
+    try:
+        parts = urlsplit(text)
+    except ValueError:
+        return None
+    return None if parts.scheme or parts.netloc else text
+
+
+def business_of(role: Role, business_id: str | None) -> str | None:
+    """Raises InvalidBusinessId unless a client has one business, and the agency none."""
+    if role is Role.AGENCY and business_id is not None:
+        raise InvalidBusinessId("The agency's people see every business; name none for them.")
+    if role is Role.CLIENT:
+        if business_id is None:
+            raise InvalidBusinessId("A client belongs to one business; name it.")
+        return parse_business_id(business_id)
+    return None
+
+
+def parse_key_name(text: str) -> str:
+    """The name of an API key as people read it. Raises InvalidKeyName."""
+    name = text.strip()
+    if not 1 <= len(name) <= MAX_KEY_NAME_LENGTH or not name.isprintable():
+        raise InvalidKeyName(
+            f"The name of a key has 1 to {MAX_KEY_NAME_LENGTH} characters, all of them printable; "
+            "say what the key is for."
+        )
+    return name
 
 
 def parse_login(text: str) -> str:

@@ -17,7 +17,11 @@ ClarityError                      one sentence: what happened, what to do   exit
 │   ├── InvalidPassword           too short, too long, or easily guessed
 │   ├── UnknownUser               nobody has that login
 │   ├── UnknownSyncRequest        the business has no sync request of that number
-│   └── PurgeRefused              still connected, a job still running, or not confirmed
+│   ├── PurgeRefused              still connected, a job still running, or not confirmed
+│   ├── InvalidKeyName            an API key's name that is empty, too long, or not printable
+│   ├── UnknownApiKey             no API key of that id
+│   ├── InvalidSetupCode          the set-up link is over, used, replaced, or mistyped
+│   └── AlreadySetUp              the agency has a user, so nobody else is made by a link
 ├── ConfigurationError            a setting cannot be used                            2
 │   └── SecretKeyError            no key, or none that reads the stored token
 ├── QuotaRefused                  no slot for this purpose until the reset            3
@@ -181,6 +185,35 @@ class UnknownSyncRequest(InputError):
 
 class PurgeRefused(InputError):
     code = "purge_refused"
+
+
+class InvalidKeyName(InputError):
+    code = "invalid_key_name"
+
+
+class UnknownApiKey(InputError):
+    code = "unknown_api_key"
+
+    def __init__(self, key_id: int) -> None:
+        super().__init__(
+            f"There is no API key {key_id}; `clarity api-key list` shows those there are."
+        )
+
+
+class InvalidSetupCode(InputError):
+    code = "invalid_setup_code"
+
+    def __init__(self) -> None:
+        super().__init__(
+            "That set-up code is over, used or mistyped; start the panel again for a new one."
+        )
+
+
+class AlreadySetUp(InputError):
+    code = "already_set_up"
+
+    def __init__(self) -> None:
+        super().__init__("The agency has a user already, so a set-up link makes no other.")
 
 
 class ConfigurationError(ClarityError):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from typing import Final
 from urllib.parse import quote, urlsplit
 
@@ -16,10 +15,15 @@ from starlette.staticfiles import StaticFiles
 from clarity_pipeline.domain.access import Audience
 from clarity_pipeline.domain.errors import ClarityError
 from clarity_pipeline.panel import (
+    account_pages,
+    api,
+    audit_pages,
     connection_pages,
     data_pages,
     history_pages,
+    key_pages,
     overview_pages,
+    people_pages,
     purge_pages,
     sign_in_pages,
 )
@@ -28,17 +32,17 @@ from clarity_pipeline.panel.errors import NotSignedIn, problem_of
 from clarity_pipeline.panel.guard import (
     AGENCY_BUSINESS,
     CLIENT_BUSINESS,
+    SAFE_METHODS,
     allow,
     check_every_route_is_guarded,
 )
 from clarity_pipeline.panel.services import PanelServices
 from clarity_pipeline.panel.templating import STATIC_DIRECTORY, page
+from clarity_pipeline.panel.unexpected_errors import UnexpectedErrors
 
 API_VERSION: Final = "1.0.0"
 
 _NOTICE: Final = {"HX-Retarget": "#notice", "HX-Reswap": "innerHTML", "HX-Reselect": ".note"}
-
-_log = logging.getLogger(__name__)
 
 
 def create_app(services: PanelServices) -> FastAPI:
@@ -54,7 +58,10 @@ def create_app(services: PanelServices) -> FastAPI:
     )
     app.state.services = services
     app.include_router(sign_in_pages.public, dependencies=[allow(Audience.PUBLIC)])
-    app.include_router(sign_in_pages.signed_in, dependencies=[allow(Audience.SIGNED_IN)])
+    for router in (sign_in_pages.signed_in, account_pages.router):
+        app.include_router(router, dependencies=[allow(Audience.SIGNED_IN)])
+    for router in (people_pages.router, key_pages.router, audit_pages.router):
+        app.include_router(router, dependencies=[allow(Audience.AGENCY_PEOPLE)])
     app.include_router(overview_pages.router, dependencies=[allow(Audience.AGENCY)])
     app.include_router(
         purge_pages.router,
@@ -66,10 +73,19 @@ def create_app(services: PanelServices) -> FastAPI:
             pages, prefix="/agency/businesses/{business_id}/clarity", dependencies=AGENCY_BUSINESS
         )
         app.include_router(pages, prefix="/client/clarity", dependencies=CLIENT_BUSINESS)
+    app.include_router(
+        api.of_business,
+        prefix="/api/agency/businesses/{business_id}/clarity",
+        dependencies=AGENCY_BUSINESS,
+    )
+    app.include_router(api.of_business, prefix="/api/client/clarity", dependencies=CLIENT_BUSINESS)
+    app.include_router(api.of_agency, prefix="/api/agency", dependencies=[allow(Audience.AGENCY)])
+    app.include_router(api.public, prefix="/api", dependencies=[allow(Audience.PUBLIC)])
     app.mount("/static", StaticFiles(directory=STATIC_DIRECTORY), name="static")
     check_every_route_is_guarded(app)
-    for expected in (ClarityError, RequestValidationError, HTTPException, Exception):
+    for expected in (ClarityError, RequestValidationError, HTTPException):
         app.add_exception_handler(expected, tell)
+    app.add_middleware(UnexpectedErrors, tell=tell)
     app.add_middleware(TrustedHostMiddleware, allowed_hosts=_hosts(services))
     app.add_middleware(
         BrowserSafety,
@@ -82,10 +98,7 @@ def create_app(services: PanelServices) -> FastAPI:
 def tell(request: Request, error: Exception) -> Response:
     """An error as an answer: a problem below /api, a page elsewhere, a fragment to htmx."""
     problem = problem_of(error)
-    if problem.status >= 500 and not isinstance(error, ClarityError):
-        # Without its text: it may quote what was sent.
-        _log.error("%s at %s %s", type(error).__name__, request.method, request.url.path)
-    if request.url.path.startswith("/api/"):
+    if request.url.path == "/api" or request.url.path.startswith("/api/"):
         return JSONResponse(
             problem.document(),
             status_code=problem.status,
@@ -94,7 +107,9 @@ def tell(request: Request, error: Exception) -> Response:
         )
     is_fragment = "hx-request" in request.headers
     if isinstance(error, NotSignedIn):
-        address = f"/login?next={quote(request.url.path)}"
+        # What a form would have done is not done later by going to its address.
+        is_page = request.method in SAFE_METHODS
+        address = f"/login?next={quote(request.url.path)}" if is_page else "/login"
         if is_fragment:
             return Response(headers={"HX-Redirect": address})
         return RedirectResponse(address, status_code=303)

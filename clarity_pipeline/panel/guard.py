@@ -25,11 +25,23 @@ from clarity_pipeline.domain.access import (
     is_form_token,
     secret_hash,
 )
-from clarity_pipeline.panel.errors import FormExpired, NotAllowed, NotSignedIn
+from clarity_pipeline.domain.connections import BUSINESS_ID_PATTERN, parse_business_id
+from clarity_pipeline.domain.errors import InvalidBusinessId, UnknownBusiness
+from clarity_pipeline.panel.errors import (
+    FormExpired,
+    NotAllowed,
+    NotSignedIn,
+    WrongCredentials,
+)
 from clarity_pipeline.panel.services import PanelServices, services_of
 from clarity_pipeline.store.api_keys import principal_of_key
 from clarity_pipeline.store.businesses import Business, get_business
-from clarity_pipeline.store.panel_users import begin_session, principal_of_session
+from clarity_pipeline.store.panel_users import (
+    PanelUser,
+    begin_session,
+    end_session,
+    principal_of_session,
+)
 
 SAFE_METHODS: Final = frozenset({"GET", "HEAD", "OPTIONS"})
 FORM_TOKEN_HEADER: Final = "x-form-token"  # noqa: S105 - the name of a header
@@ -95,10 +107,22 @@ def current_principal(request: Request) -> Principal:
 
 async def business_in_path(
     request: Request,
-    business_id: Annotated[str, Path(description="Id of a business.", examples=["acme"])],
+    business_id: Annotated[
+        str,
+        Path(
+            description="Id of a business.",
+            examples=["acme"],
+            # Only said: an id that cannot be is answered like one that is not there.
+            json_schema_extra={"pattern": f"^{BUSINESS_ID_PATTERN}$"},
+        ),
+    ],
 ) -> None:
     """The business that an agency route names. Raises UnknownBusiness."""
     services = services_of(request)
+    try:
+        parse_business_id(business_id)
+    except InvalidBusinessId:
+        raise UnknownBusiness(business_id) from None
     request.state.business = await run_in_threadpool(get_business, services.database, business_id)
 
 
@@ -139,18 +163,28 @@ def cookie_name(services: PanelServices) -> str:
     return "__Host-clarity_session" if services.is_https else "clarity_session"
 
 
-def sign_in(request: Request, response: Response, *, user_id: int) -> None:
-    """Begin a session and hand its secret to the browser, the only place where it is kept."""
+def sign_in(request: Request, response: Response, *, user: PanelUser, password_hash: str) -> None:
+    """Begin a session and hand its secret to the browser, the only place where it is kept.
+
+    A session that the browser had before, perhaps somebody else's, is ended. Raises
+    WrongCredentials when the user's password is no longer the one that was judged.
+    """
     services = services_of(request)
     secret = secrets.token_urlsafe(32)
-    begin_session(
+    begun = begin_session(
         services.database,
-        user_id=user_id,
+        user_id=user.id,
+        password_hash=password_hash,
         token_hash=secret_hash(secret),
         now=services.clock(),
         remote_address=remote_address(request),
         user_agent=request.headers.get("user-agent"),
     )
+    if not begun:
+        raise WrongCredentials
+    if earlier := session_hash(request):
+        end_session(services.database, token_hash=earlier)
+    request.state.principal = user.principal
     framed = bool(services.settings.panel_frame_ancestors)
     response.set_cookie(
         cookie_name(services),
@@ -162,6 +196,12 @@ def sign_in(request: Request, response: Response, *, user_id: int) -> None:
         # In a client portal's frame we are a third party, and form tokens alone protect us.
         samesite="none" if framed else "lax",
     )
+
+
+def session_hash(request: Request) -> str | None:
+    """How the session of the request's cookie is stored, whether or not there is one."""
+    secret = request.cookies.get(cookie_name(services_of(request)))
+    return secret_hash(secret) if secret else None
 
 
 def forget_cookie(request: Request, response: Response) -> None:
@@ -182,12 +222,10 @@ def _find_principal(request: Request) -> Principal | None:
         return principal_of_key(
             services.database, key_hash=secret_hash(key.strip()), now=services.clock()
         )
-    secret = request.cookies.get(cookie_name(services))
-    if not secret:
+    token_hash = session_hash(request)
+    if token_hash is None:
         return None
-    return principal_of_session(
-        services.database, token_hash=secret_hash(secret), now=services.clock()
-    )
+    return principal_of_session(services.database, token_hash=token_hash, now=services.clock())
 
 
 def _comes_from_our_pages(request: Request) -> bool:

@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+import threading
 from functools import cache
 from typing import Final
 
 from argon2 import PasswordHasher
 from argon2.exceptions import InvalidHashError, VerificationError
 
+from clarity_pipeline.domain.access import check_new_password
+from clarity_pipeline.domain.errors import InvalidPassword
+
 _HASHER: Final = PasswordHasher()
+
+_AT_ONCE: Final = threading.BoundedSemaphore(4)
+"""A hash takes 64 MB while it is computed, and anybody may ask for one at /login."""
 
 
 @cache
@@ -18,7 +25,20 @@ def _nobodys_hash() -> str:
 
 def hash_password(password: str) -> str:
     """As it is stored: parameters, salt and hash in one text."""
-    return _HASHER.hash(password)
+    with _AT_ONCE:
+        return _HASHER.hash(password)
+
+
+def hash_new_password(password: str, *, login: str) -> str:
+    """The same, of a password somebody chose. Raises InvalidPassword."""
+    return hash_password(check_new_password(password, login=login))
+
+
+def check_repeated(password: str, repeated: str) -> str:
+    """A password that was typed twice alike. Raises InvalidPassword."""
+    if password != repeated:
+        raise InvalidPassword("The two passwords are not the same; type it twice alike.")
+    return password
 
 
 def is_password(password: str, password_hash: str | None) -> bool:
@@ -27,10 +47,10 @@ def is_password(password: str, password_hash: str | None) -> bool:
     Without a hash, for a login that does not exist, the answer takes as long: otherwise its time
     would tell which logins there are.
     """
+    compared = password_hash or _nobodys_hash()
     try:
-        return (
-            _HASHER.verify(password_hash or _nobodys_hash(), password) and password_hash is not None
-        )
+        with _AT_ONCE:
+            return _HASHER.verify(compared, password) and password_hash is not None
     except (VerificationError, InvalidHashError):
         return False
 

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Final
+from typing import Any, Final
 
-from sqlalchemy import insert, select, update
+from sqlalchemy import Row, Select, insert, select, update
 
 from clarity_pipeline.domain.access import KeyScope, Principal, Role
+from clarity_pipeline.domain.errors import UnknownApiKey
 from clarity_pipeline.store.businesses import check_businesses_exist
 from clarity_pipeline.store.database import Database
 from clarity_pipeline.store.schema import panel_api_keys
@@ -64,33 +65,18 @@ def add_key(
 
 def list_keys(database: Database) -> list[ApiKey]:
     """All keys, newest first; those that were revoked too."""
-    columns = panel_api_keys.c
-    statement = select(
-        columns.id,
-        columns.name,
-        columns.key_last4,
-        columns.scope,
-        columns.business_id,
-        columns.created_by,
-        columns.created_at,
-        columns.last_used_at,
-        columns.revoked_at,
-    ).order_by(columns.id.desc())
     with database.reading() as connection:
-        return [
-            ApiKey(
-                id=row.id,
-                name=row.name,
-                key_last4=row.key_last4,
-                scope=KeyScope(row.scope),
-                business_id=row.business_id,
-                created_by=row.created_by,
-                created_at=row.created_at,
-                last_used_at=row.last_used_at,
-                revoked_at=row.revoked_at,
-            )
-            for row in connection.execute(statement)
-        ]
+        rows = connection.execute(_keys().order_by(panel_api_keys.c.id.desc()))
+        return [_key(row) for row in rows]
+
+
+def get_key(database: Database, key_id: int) -> ApiKey:
+    """Raises UnknownApiKey."""
+    with database.reading() as connection:
+        row = connection.execute(_keys().where(panel_api_keys.c.id == key_id)).first()
+    if row is None:
+        raise UnknownApiKey(key_id)
+    return _key(row)
 
 
 def revoke_key(database: Database, *, key_id: int, now: datetime) -> bool:
@@ -131,4 +117,33 @@ def principal_of_key(database: Database, *, key_hash: str, now: datetime) -> Pri
         business_id=row.business_id,
         user_id=None,
         may_write=row.scope == KeyScope.WRITE.value,
+    )
+
+
+def _keys() -> Select[*tuple[Any, ...]]:
+    columns = panel_api_keys.c
+    return select(
+        columns.id,
+        columns.name,
+        columns.key_last4,
+        columns.scope,
+        columns.business_id,
+        columns.created_by,
+        columns.created_at,
+        columns.last_used_at,
+        columns.revoked_at,
+    )
+
+
+def _key(row: Row[Any]) -> ApiKey:
+    return ApiKey(
+        id=row.id,
+        name=row.name,
+        key_last4=row.key_last4,
+        scope=KeyScope(row.scope),
+        business_id=row.business_id,
+        created_by=row.created_by,
+        created_at=row.created_at,
+        last_used_at=row.last_used_at,
+        revoked_at=row.revoked_at,
     )

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, Final
 
-from sqlalchemy import ColumnElement, Row, Select, delete, insert, select, update
+from sqlalchemy import ColumnElement, Connection, Row, Select, delete, insert, select, update
 from sqlalchemy.exc import IntegrityError
 
 from clarity_pipeline.domain.access import (
@@ -37,6 +37,13 @@ class PanelUser:
     last_login_at: datetime | None
     revoked_at: datetime | None
 
+    @property
+    def principal(self) -> Principal:
+        """Who this is to the rest of the program once they have signed in."""
+        return Principal(
+            role=self.role, name=self.login, business_id=self.business_id, user_id=self.id
+        )
+
 
 @dataclass(frozen=True, slots=True)
 class PanelSession:
@@ -59,6 +66,30 @@ def add_user(
     now: datetime,
 ) -> PanelUser:
     """Raises InvalidLogin for a login that is taken, or UnknownBusiness."""
+    with database.transaction() as connection:
+        if business_id is not None:
+            check_businesses_exist(connection, [business_id])
+        insert_user(
+            connection,
+            login=login,
+            password_hash=password_hash,
+            role=role,
+            business_id=business_id,
+            now=now,
+        )
+    return get_user(database, login)
+
+
+def insert_user(
+    connection: Connection,
+    *,
+    login: str,
+    password_hash: str,
+    role: Role,
+    business_id: str | None,
+    now: datetime,
+) -> None:
+    """Raises InvalidLogin for a login that is taken, also by somebody without access any more."""
     values: dict[str, Any] = {
         "login": login,
         "role": role.value,
@@ -67,13 +98,9 @@ def add_user(
         "password_changed_at": now,
     }
     try:
-        with database.transaction() as connection:
-            if business_id is not None:
-                check_businesses_exist(connection, [business_id])
-            connection.execute(insert(panel_users).values(password_hash=password_hash, **values))
+        connection.execute(insert(panel_users).values(password_hash=password_hash, **values))
     except IntegrityError:
         raise InvalidLogin(f"There is already a user {login!r}; choose another login.") from None
-    return get_user(database, login)
 
 
 def list_users(database: Database) -> list[PanelUser]:
@@ -93,13 +120,18 @@ def get_user(database: Database, login: str) -> PanelUser:
 
 def has_agency_user(database: Database) -> bool:
     """Whether somebody can sign in who may make others' accounts."""
+    with database.reading() as connection:
+        return agency_has_user(connection)
+
+
+def agency_has_user(connection: Connection) -> bool:
+    """The same, as part of a transaction."""
     statement = (
         select(panel_users.c.id)
         .where(panel_users.c.role == Role.AGENCY.value, panel_users.c.revoked_at.is_(None))
         .limit(1)
     )
-    with database.reading() as connection:
-        return connection.execute(statement).first() is not None
+    return connection.execute(statement).first() is not None
 
 
 def read_password_hash(database: Database, login: str) -> tuple[PanelUser, str] | None:
@@ -112,24 +144,40 @@ def read_password_hash(database: Database, login: str) -> tuple[PanelUser, str] 
     return None if row is None else (_user(row), row.password_hash)
 
 
-def change_password(database: Database, *, user_id: int, password_hash: str, now: datetime) -> None:
-    """Replace a password and end every session that was begun with the old one."""
+def change_password(
+    database: Database,
+    *,
+    user_id: int,
+    password_hash: str,
+    now: datetime,
+    kept_token_hash: str | None = None,
+) -> None:
+    """Replace a password and end every session that was begun with the old one.
+
+    The session `kept_token_hash` goes on: that of the person who changes their own.
+    """
+    ended = panel_sessions.c.user_id == user_id
+    if kept_token_hash is not None:
+        ended &= panel_sessions.c.token_hash != kept_token_hash
     with database.transaction() as connection:
         connection.execute(
             update(panel_users)
             .where(panel_users.c.id == user_id)
             .values(password_hash=password_hash, password_changed_at=now)
         )
-        connection.execute(delete(panel_sessions).where(panel_sessions.c.user_id == user_id))
+        connection.execute(delete(panel_sessions).where(ended))
 
 
-def rehash_password(database: Database, *, user_id: int, password_hash: str) -> None:
-    """Store the same password hashed with today's parameters; sessions go on."""
+def rehash_password(database: Database, *, user_id: int, password_hash: str, rehashed: str) -> None:
+    """Store the same password hashed with today's parameters; sessions go on.
+
+    Without effect on a password that was changed since `password_hash` was read.
+    """
     with database.transaction() as connection:
         connection.execute(
             update(panel_users)
-            .where(panel_users.c.id == user_id)
-            .values(password_hash=password_hash)
+            .where(panel_users.c.id == user_id, panel_users.c.password_hash == password_hash)
+            .values(password_hash=rehashed)
         )
 
 
@@ -156,13 +204,29 @@ def begin_session(
     database: Database,
     *,
     user_id: int,
+    password_hash: str,
     token_hash: str,
     now: datetime,
     remote_address: str | None,
     user_agent: str | None,
-) -> None:
-    """Sign a user in; sessions that are over are removed by the way."""
+) -> bool:
+    """Sign a user in; sessions that are over are removed by the way.
+
+    False, and no session, when `password_hash` is no longer the user's or their access was
+    revoked: judging a password takes long enough for that to happen meanwhile.
+    """
     with database.transaction() as connection:
+        is_current = connection.execute(
+            update(panel_users)
+            .where(
+                panel_users.c.id == user_id,
+                panel_users.c.password_hash == password_hash,
+                panel_users.c.revoked_at.is_(None),
+            )
+            .values(last_login_at=now)
+        ).rowcount
+        if not is_current:
+            return False
         connection.execute(delete(panel_sessions).where(~_is_alive(now)))
         connection.execute(
             insert(panel_sessions).values(
@@ -175,9 +239,7 @@ def begin_session(
                 user_agent=None if user_agent is None else user_agent[:300],
             )
         )
-        connection.execute(
-            update(panel_users).where(panel_users.c.id == user_id).values(last_login_at=now)
-        )
+        return True
 
 
 def principal_of_session(database: Database, *, token_hash: str, now: datetime) -> Principal | None:

@@ -75,6 +75,7 @@ class Panel:
         begin_session(
             database,
             user_id=get_user(database, login).id,
+            password_hash=PASSWORD_HASH,
             token_hash=secret_hash(secret),
             now=self.agency.now,
             remote_address=None,

@@ -22,6 +22,7 @@ from clarity_pipeline.panel import (
     api,
     audit_pages,
     connection_pages,
+    data_pages,
     history_pages,
     key_pages,
     overview_pages,
@@ -69,7 +70,7 @@ def create_app(services: PanelServices) -> FastAPI:
         prefix="/agency/businesses/{business_id}/clarity",
         dependencies=AGENCY_BUSINESS,
     )
-    for pages in (connection_pages.router, history_pages.router):
+    for pages in (connection_pages.router, data_pages.router, history_pages.router):
         app.include_router(
             pages, prefix="/agency/businesses/{business_id}/clarity", dependencies=AGENCY_BUSINESS
         )

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from datetime import date, timedelta
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -11,9 +10,6 @@ from sqlalchemy import select
 
 from clarity_pipeline.domain.aggregates import (
     NO_VISITS,
-    BusinessDay,
-    DailySums,
-    UrlDay,
     aggregate_business_day,
     behavioral_values,
 )
@@ -39,33 +35,15 @@ from clarity_pipeline.operations.insight import (
     past_syncs,
     worst_pages,
 )
-from clarity_pipeline.store import aggregates, connections, daily_metrics, sync_jobs
+from clarity_pipeline.store import connections, daily_metrics, sync_jobs
 from clarity_pipeline.store.database import Database
 from clarity_pipeline.store.schema import daily_metrics as metrics_table
 from clarity_pipeline.store.vault import TokenVault
 from clarity_pipeline_tests.domain.replies import Visits
 from clarity_pipeline_tests.factories import DAY, NOW, connect_business, make_slice
+from clarity_pipeline_tests.stored_days import store_day, store_pages, sums
 
 WEEK = Window(DAY - timedelta(days=6), DAY)
-
-SUMS: Mapping[str, Any] = {
-    "sessions": 10,
-    "rage_clicks": 5,
-    "rage_click_sessions": 10,
-    "dead_clicks": None,
-    "dead_click_sessions": 0,
-    "excessive_scroll": 0,
-    "quick_backs": 2,
-    "quick_back_sessions": 8,
-    "scroll_depth_sum": 600.0,
-    "scroll_depth_page_views": 12.0,
-    "engagement_time_ms_sum": 300_000,
-    "engagement_sessions": 10,
-}
-
-
-def sums(**changed: Any) -> DailySums:
-    return DailySums(**{**SUMS, **changed})
 
 
 @pytest.fixture
@@ -73,34 +51,6 @@ def acme(database: Database, vault: TokenVault) -> Database:
     """A store with one business that has been connected for a year."""
     connect_business(database, vault, now=NOW - timedelta(days=365))
     return database
-
-
-def store_day(
-    database: Database, day: date, of_day: DailySums, *, truncated: bool = False, **changed: Any
-) -> None:
-    values: dict[str, Any] = {
-        "business_id": "acme",
-        "day": day,
-        "session_basis": "page_sessions",
-        "truncated": truncated,
-        "built_from": "reply:1",
-        "sums": of_day,
-    }
-    aggregates.replace_business_day(
-        database, business_day=BusinessDay(**{**values, **changed}), now=NOW
-    )
-
-
-def store_pages(database: Database, day: date, pages: Mapping[str, DailySums]) -> None:
-    aggregates.replace_url_days(
-        database,
-        business_id="acme",
-        day=day,
-        url_days=[UrlDay(url=url, sums=of_page) for url, of_page in pages.items()],
-        truncated=False,
-        built_from="reply:1",
-        now=NOW,
-    )
 
 
 # Day by day

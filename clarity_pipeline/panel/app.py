@@ -21,7 +21,9 @@ from clarity_pipeline.panel import (
     connection_pages,
     history_pages,
     key_pages,
+    overview_pages,
     people_pages,
+    purge_pages,
     sign_in_pages,
 )
 from clarity_pipeline.panel.browser_safety import MAX_BODY_BYTES, BrowserSafety
@@ -59,6 +61,12 @@ def create_app(services: PanelServices) -> FastAPI:
         app.include_router(router, dependencies=[allow(Audience.SIGNED_IN)])
     for router in (people_pages.router, key_pages.router, audit_pages.router):
         app.include_router(router, dependencies=[allow(Audience.AGENCY_PEOPLE)])
+    app.include_router(overview_pages.router, dependencies=[allow(Audience.AGENCY)])
+    app.include_router(
+        purge_pages.router,
+        prefix="/agency/businesses/{business_id}/clarity",
+        dependencies=AGENCY_BUSINESS,
+    )
     for pages in (connection_pages.router, history_pages.router):
         app.include_router(
             pages, prefix="/agency/businesses/{business_id}/clarity", dependencies=AGENCY_BUSINESS

@@ -392,7 +392,7 @@ def test_a_test_without_a_slot_says_so_and_is_no_test(panel: Panel) -> None:
     assert "Not tested, and no call spent" in page.text("notice")
     assert "come back at 2026-11-03 00:00 UTC" in page.text("notice")
     assert agency.calls() == []
-    assert "not been tested yet" in page.text("last-test")
+    assert "Nobody has tested this token yet" in page.text("last-test")
 
 
 # Switches

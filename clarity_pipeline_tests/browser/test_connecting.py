@@ -51,7 +51,7 @@ def test_the_first_start_leads_from_the_printed_link_to_a_connected_business(sit
     page.goto(site.url + ACME)
     assert state(page) == "Not connected"
 
-    project, token = page.get_by_label("Project ID"), page.get_by_label("API Token")
+    project, token = page.get_by_role("textbox", name="Project ID"), page.locator("#api-token")
     project.fill("no!")
     token.focus()
     expect(page.locator("#project-id-error")).to_contain_text("6 to 20 letters and digits")
@@ -130,7 +130,7 @@ def test_a_refused_token_switches_the_sync_off_and_a_new_one_switches_it_on(site
     page.locator("#test-connection").click()
     expect(page.locator("#state")).to_have_text("Token refused")
 
-    page.get_by_label("API Token").fill(emulator_token(project.project_id, serial=2))
+    page.locator("#api-token").fill(emulator_token(project.project_id, serial=2))
     page.locator("#save").click()
     expect(page.locator("#state")).to_have_text("Not tested yet")
     expect(page.locator("#sync-enabled")).to_have_attribute("aria-checked", "true")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Collection, Generator
+from collections.abc import Collection, Generator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, timedelta
@@ -101,6 +101,39 @@ class Agency:
             business_ids=business_ids,
             trigger=trigger,
         )
+
+    def requested_runs(self) -> Sequence[dg.RunRequest]:
+        """Evaluate the sensor of sync requests as the daemon does; the runs that it asks for."""
+        definitions = self.definitions()
+        with (
+            self.instance() as instance,
+            dg.build_sensor_context(
+                instance=instance,
+                repository_def=definitions.get_repository_def(),
+                resources=definitions.resources,
+            ) as context,
+        ):
+            sensor = definitions.resolve_sensor_def("clarity_sync_request_sensor")
+            return sensor.evaluate_tick(context).run_requests or ()
+
+    def execute(self, wanted: dg.RunRequest) -> str:
+        """Launch a run that a sensor has asked for and wait for it; returns its id."""
+        with self.instance() as instance:
+            result = (
+                self.definitions()
+                .resolve_job_def("clarity_daily_sync")
+                .execute_in_process(
+                    instance=instance,
+                    partition_key=wanted.partition_key,
+                    run_config={
+                        **wanted.run_config,
+                        "loggers": {"console": {"config": {"log_level": "CRITICAL"}}},
+                    },
+                    tags=dict(wanted.tags),
+                    raise_on_error=False,
+                )
+            )
+        return result.run_id
 
     def instance(self) -> dg.DagsterInstance:
         return dg.DagsterInstance.from_config(str(self.settings.dagster_home))

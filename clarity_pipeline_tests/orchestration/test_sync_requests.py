@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from collections.abc import Sequence
 from datetime import date, timedelta
 from pathlib import Path
 
@@ -43,28 +42,11 @@ from clarity_pipeline.store.sync_requests import SyncRequest
 from clarity_pipeline_tests.agency import DAY, ON_TIME, Agency, open_agency
 from clarity_pipeline_tests.store.races import all_at_once
 
-SENSOR = "clarity_sync_request_sensor"
-
 
 def ask(agency: Agency, business_id: str = "acme", day: date | None = None) -> SyncRequest:
     return request_sync(
         agency.database, business_id=business_id, requested_by="ann", now=agency.now, day=day
     )
-
-
-def look(agency: Agency) -> Sequence[dg.RunRequest]:
-    """Evaluate the sensor as the daemon does; returns the runs that it asks for."""
-    definitions = agency.definitions()
-    with (
-        agency.instance() as instance,
-        dg.build_sensor_context(
-            instance=instance,
-            repository_def=definitions.get_repository_def(),
-            resources=definitions.resources,
-        ) as context,
-    ):
-        tick = definitions.resolve_sensor_def(SENSOR).evaluate_tick(context)
-    return tick.run_requests or ()
 
 
 def create(agency: Agency, wanted: dg.RunRequest, status: dg.DagsterRunStatus) -> str:
@@ -77,26 +59,6 @@ def create(agency: Agency, wanted: dg.RunRequest, status: dg.DagsterRunStatus) -
             status=status,
         )
     return run.run_id
-
-
-def execute(agency: Agency, wanted: dg.RunRequest) -> str:
-    """Launch a run and wait for it; returns its id."""
-    with agency.instance() as instance:
-        result = (
-            agency.definitions()
-            .resolve_job_def("clarity_daily_sync")
-            .execute_in_process(
-                instance=instance,
-                partition_key=wanted.partition_key,
-                run_config={
-                    **wanted.run_config,
-                    "loggers": {"console": {"config": {"log_level": "CRITICAL"}}},
-                },
-                tags=dict(wanted.tags),
-                raise_on_error=False,
-            )
-        )
-    return result.run_id
 
 
 def progress(agency: Agency, business_id: str = "acme") -> RequestProgress:
@@ -122,10 +84,10 @@ def test_a_click_becomes_four_calls_and_a_finished_job(agency: Agency) -> None:
     assert ask(agency).day == DAY
     assert progress(agency).sentence == "Waiting for the worker."
 
-    (wanted,) = look(agency)
+    (wanted,) = agency.requested_runs()
     assert (wanted.partition_key, wanted.tags["clarity/trigger"]) == ("2026-11-01", "panel")
-    run_id = execute(agency, wanted)
-    assert look(agency) == ()
+    run_id = agency.execute(wanted)
+    assert agency.requested_runs() == ()
 
     now = progress(agency)
     assert now.state is RequestState.FINISHED
@@ -147,8 +109,8 @@ def test_a_click_becomes_four_calls_and_a_finished_job(agency: Agency) -> None:
 
     # A day that is there already is asked for without a call.
     ask(agency)
-    execute(agency, *look(agency))
-    look(agency)
+    agency.execute(*agency.requested_runs())
+    agency.requested_runs()
     assert progress(agency).sentence == "2026-11-01 is in; this spent no call."
     assert len(agency.calls()) == 4
 
@@ -158,7 +120,7 @@ def test_requests_of_one_day_share_a_run_of_bounded_size(agency: Agency) -> None
     for name in names:
         agency.connect(name)
         ask(agency, name)
-    first, second = look(agency)
+    first, second = agency.requested_runs()
     config = [
         wanted.run_config["ops"]["clarity_raw_exports"]["config"]["business_ids"]
         for wanted in (first, second)
@@ -171,21 +133,21 @@ def test_clicks_at_the_same_moment_are_one_request_and_one_run(agency: Agency) -
     agency.connect("acme")
     requests = all_at_once(lambda _: ask(agency), range(4))
     assert len({request.id for request in requests}) == 1
-    (wanted,) = look(agency)
+    (wanted,) = agency.requested_runs()
     assert wanted.tags["clarity/sync_requests"] == str(requests[0].id)
 
 
 def test_a_daemon_that_dies_before_it_made_the_run_asks_for_it_again(agency: Agency) -> None:
     agency.connect("acme")
     ask(agency)
-    (lost,) = look(agency)
+    (lost,) = agency.requested_runs()
     assert progress(agency).state is RequestState.WAITING
-    (wanted,) = look(agency)
+    (wanted,) = agency.requested_runs()
     assert (wanted.run_key, wanted.run_config) == (lost.run_key, lost.run_config)
     # Somebody else clicks in between: one run for both.
     agency.connect("globex")
     ask(agency, "globex")
-    (both,) = look(agency)
+    (both,) = agency.requested_runs()
     assert both.tags["clarity/sync_requests"] == "1,2"
 
 
@@ -194,9 +156,9 @@ def test_a_run_that_was_made_and_not_launched_is_asked_for_under_its_own_key(
 ) -> None:
     agency.connect("acme")
     ask(agency)
-    (wanted,) = look(agency)
+    (wanted,) = agency.requested_runs()
     create(agency, wanted, dg.DagsterRunStatus.NOT_STARTED)
-    (again,) = look(agency)
+    (again,) = agency.requested_runs()
     assert again.run_key == wanted.run_key
     assert progress(agency).request.picked_up_at is None
 
@@ -206,25 +168,25 @@ def test_a_launched_run_is_found_by_whoever_looks_next_and_not_launched_again(
 ) -> None:
     agency.connect("acme")
     ask(agency)
-    (wanted,) = look(agency)
+    (wanted,) = agency.requested_runs()
     run_id = create(agency, wanted, dg.DagsterRunStatus.STARTED)
-    assert look(agency) == ()
+    assert agency.requested_runs() == ()
     now = progress(agency)
     assert now.request.dagster_run_id == run_id
     assert (now.state, now.request.picked_up_at) == (RequestState.WAITING, agency.now)
     assert "one run fetches at a time" in now.sentence
     # It is in nobody's way: neither asked for nor refused while it is queued.
-    assert look(agency) == ()
+    assert agency.requested_runs() == ()
     assert ask(agency).id == now.request.id
 
 
 def test_a_run_that_was_over_before_anybody_looked_is_found_too(agency: Agency) -> None:
     agency.connect("acme")
     ask(agency)
-    execute(agency, *look(agency))
+    agency.execute(*agency.requested_runs())
     # The daemon comes back when the day can no longer be collected.
     agency.move_to(ON_TIME + timedelta(days=1))
-    assert look(agency) == ()
+    assert agency.requested_runs() == ()
     assert progress(agency).state is RequestState.FINISHED
     assert len(agency.calls()) == 4
 
@@ -239,9 +201,9 @@ def test_a_request_that_nobody_picks_up_says_so(agency: Agency) -> None:
 def test_a_running_job_shows_how_far_it_is(agency: Agency) -> None:
     agency.connect("acme")
     request = ask(agency)
-    (wanted,) = look(agency)
+    (wanted,) = agency.requested_runs()
     run_id = create(agency, wanted, dg.DagsterRunStatus.STARTED)
-    look(agency)
+    agency.requested_runs()
     plan = plan_day(
         agency.database,
         day=DAY,
@@ -296,14 +258,14 @@ def test_what_can_no_longer_be_done_is_refused_with_the_reason_and_the_rest_is_l
         ask(agency, name)
     pause(agency)
     connections.disconnect(agency.database, business_id="globex", now=agency.now)
-    (wanted,) = look(agency)
+    (wanted,) = agency.requested_runs()
     assert wanted.tags["clarity/sync_requests"] == "3"
     assert progress(agency).state is RequestState.REFUSED
     assert "On holiday" in progress(agency).sentence
     assert "is not connected" in progress(agency, "globex").sentence
 
     agency.move_to(ON_TIME + timedelta(days=1))
-    assert look(agency) == ()
+    assert agency.requested_runs() == ()
     assert "no longer answers for it" in progress(agency, "initech").sentence
     assert agency.calls() == []
 
@@ -313,9 +275,9 @@ def test_a_request_whose_run_was_cancelled_in_the_queue_does_not_wait_for_ever(
 ) -> None:
     agency.connect("acme")
     ask(agency)
-    (wanted,) = look(agency)
+    (wanted,) = agency.requested_runs()
     create(agency, wanted, dg.DagsterRunStatus.CANCELED)
-    assert look(agency) == ()
+    assert agency.requested_runs() == ()
     assert progress(agency).state is RequestState.REFUSED
     assert "was cancelled" in progress(agency).sentence
     assert ask(agency).id == 2
@@ -325,10 +287,10 @@ def test_a_run_that_failed_of_one_business_tells_no_other_about_it(agency: Agenc
     for name in ("acme", "globex"):
         agency.connect(name)
         ask(agency, name)
-    (wanted,) = look(agency)
+    (wanted,) = agency.requested_runs()
     pause(agency)
-    execute(agency, wanted)
-    look(agency)
+    agency.execute(wanted)
+    agency.requested_runs()
     assert "On holiday" in progress(agency, "acme").sentence
     assert progress(agency, "globex").sentence == (
         "The run ended before it came to this business; ask again."
@@ -336,18 +298,18 @@ def test_a_run_that_failed_of_one_business_tells_no_other_about_it(agency: Agenc
     assert agency.calls() == []
     # It can be asked for again, and no longer waits for the business that was paused.
     ask(agency, "globex")
-    (again,) = look(agency)
+    (again,) = agency.requested_runs()
     assert (again.run_key, again.tags["clarity/sync_requests"]) != (wanted.run_key, "1,2")
 
 
 def test_a_run_for_one_business_says_what_it_failed_of(agency: Agency) -> None:
     agency.connect("acme")
     ask(agency)
-    (wanted,) = look(agency)
+    (wanted,) = agency.requested_runs()
     pause(agency)
-    execute(agency, wanted)
+    agency.execute(wanted)
     connections.set_enabled(agency.database, business_id="acme", enabled=True, now=agency.now)
-    look(agency)
+    agency.requested_runs()
     assert "came to this business: The sync of business 'acme' is switched off" in (
         progress(agency).sentence
     )
@@ -359,10 +321,10 @@ def test_a_run_that_the_instance_does_not_know_is_waited_for_only_so_long(agency
     sync_requests.pick_up(
         agency.database, request_ids=[request.id], dagster_run_id="elsewhere", now=agency.now
     )
-    look(agency)
+    agency.requested_runs()
     assert progress(agency).state is RequestState.WAITING
     agency.move_to(ON_TIME + LONGEST_RUN + timedelta(seconds=1))
-    look(agency)
+    agency.requested_runs()
     assert "does not know the run" in progress(agency).sentence
 
 
@@ -381,8 +343,8 @@ def test_while_the_quota_refuses_the_job_says_so_and_no_call_is_made(agency: Age
     assert isinstance(taken, Reservation)
     quota_ledger.settle(agency.database, taken, outcome=CallOutcome.RATE_LIMITED, now=agency.now)
     ask(agency)
-    execute(agency, *look(agency))
-    look(agency)
+    agency.execute(*agency.requested_runs())
+    agency.requested_runs()
     now = progress(agency)
     assert now.job is not None
     assert (now.state, now.job.status) == (RequestState.FINISHED, JobStatus.RATE_LIMITED)

@@ -16,12 +16,12 @@ ClarityError                      one sentence: what happened, what to do   exit
 │   ├── InvalidLogin              a login of the panel that is malformed or taken
 │   ├── InvalidPassword           too short, too long, or easily guessed
 │   ├── UnknownUser               nobody has that login
+│   ├── UnknownSyncRequest        the business has no sync request of that number
+│   ├── PurgeRefused              still connected, a job still running, or not confirmed
 │   ├── InvalidKeyName            an API key's name that is empty, too long, or not printable
 │   ├── UnknownApiKey             no API key of that id
 │   ├── InvalidSetupCode          the set-up link is over, used, replaced, or mistyped
-│   ├── AlreadySetUp              the agency has a user, so nobody else is made by a link
-│   ├── UnknownSyncRequest        the business has no sync request of that number
-│   └── PurgeRefused              still connected, a job still running, or not confirmed
+│   └── AlreadySetUp              the agency has a user, so nobody else is made by a link
 ├── ConfigurationError            a setting cannot be used                            2
 │   └── SecretKeyError            no key, or none that reads the stored token
 ├── QuotaRefused                  no slot for this purpose until the reset            3
@@ -174,6 +174,19 @@ class UnknownUser(InputError):
         super().__init__(f"There is no user {login!r}; `clarity user list` shows those there are.")
 
 
+class UnknownSyncRequest(InputError):
+    code = "unknown_sync_request"
+
+    def __init__(self, business_id: str, *, request_id: int) -> None:
+        super().__init__(
+            f"Business {business_id!r} has no sync request {request_id}; ask for a sync first."
+        )
+
+
+class PurgeRefused(InputError):
+    code = "purge_refused"
+
+
 class InvalidKeyName(InputError):
     code = "invalid_key_name"
 
@@ -201,19 +214,6 @@ class AlreadySetUp(InputError):
 
     def __init__(self) -> None:
         super().__init__("The agency has a user already, so a set-up link makes no other.")
-
-
-class UnknownSyncRequest(InputError):
-    code = "unknown_sync_request"
-
-    def __init__(self, business_id: str, *, request_id: int) -> None:
-        super().__init__(
-            f"Business {business_id!r} has no sync request {request_id}; ask for a sync first."
-        )
-
-
-class PurgeRefused(InputError):
-    code = "purge_refused"
 
 
 class ConfigurationError(ClarityError):

@@ -62,6 +62,36 @@ def connect(
     return connections.get_connection(database, business_id)
 
 
+def update_connection(
+    database: Database,
+    vault: TokenVault,
+    *,
+    business_id: str,
+    project_id: str,
+    token: str | None,
+    overview: bool | None,
+    now: datetime,
+) -> None:
+    """Bring a connection to what is wanted; without a `token` the stored one is kept.
+
+    `overview` is the business's own choice, None to follow the setting. Raises UnknownBusiness,
+    InvalidProjectId, InvalidToken, NotConnected where there is no token to keep, or SecretKeyError.
+    """
+    project_id = parse_project_id(project_id)
+    if token is None and connections.get_connection(database, business_id).project_id != project_id:
+        token = connections.read_token(database, vault, business_id)[0].get_secret_value()
+    if token is not None:
+        connect(
+            database,
+            vault,
+            business_id=business_id,
+            project_id=project_id,
+            token=token,
+            now=now,
+        )
+    connections.set_overview(database, business_id=business_id, overview=overview, now=now)
+
+
 @dataclass(frozen=True, slots=True)
 class ConnectedBusiness:
     """A business that a list has connected; `is_new` says whether the list added it."""

@@ -16,11 +16,14 @@ from clarity_pipeline.domain.access import Audience
 from clarity_pipeline.domain.errors import ClarityError
 from clarity_pipeline.panel import (
     account_pages,
+    api,
     audit_pages,
     connection_pages,
     history_pages,
     key_pages,
+    overview_pages,
     people_pages,
+    purge_pages,
     sign_in_pages,
 )
 from clarity_pipeline.panel.browser_safety import BodyLimit, BrowserSafety
@@ -53,15 +56,29 @@ def create_app(services: PanelServices) -> FastAPI:
     )
     app.state.services = services
     app.include_router(sign_in_pages.public, dependencies=[allow(Audience.PUBLIC)])
-    for pages in (sign_in_pages.signed_in, account_pages.router):
-        app.include_router(pages, dependencies=[allow(Audience.SIGNED_IN)])
-    for pages in (people_pages.router, key_pages.router, audit_pages.router):
-        app.include_router(pages, dependencies=[allow(Audience.AGENCY_PEOPLE)])
+    for router in (sign_in_pages.signed_in, account_pages.router):
+        app.include_router(router, dependencies=[allow(Audience.SIGNED_IN)])
+    for router in (people_pages.router, key_pages.router, audit_pages.router):
+        app.include_router(router, dependencies=[allow(Audience.AGENCY_PEOPLE)])
+    app.include_router(overview_pages.router, dependencies=[allow(Audience.AGENCY)])
+    app.include_router(
+        purge_pages.router,
+        prefix="/agency/businesses/{business_id}/clarity",
+        dependencies=AGENCY_BUSINESS,
+    )
     for pages in (connection_pages.router, history_pages.router):
         app.include_router(
             pages, prefix="/agency/businesses/{business_id}/clarity", dependencies=AGENCY_BUSINESS
         )
         app.include_router(pages, prefix="/client/clarity", dependencies=CLIENT_BUSINESS)
+    app.include_router(
+        api.of_business,
+        prefix="/api/agency/businesses/{business_id}/clarity",
+        dependencies=AGENCY_BUSINESS,
+    )
+    app.include_router(api.of_business, prefix="/api/client/clarity", dependencies=CLIENT_BUSINESS)
+    app.include_router(api.of_agency, prefix="/api/agency", dependencies=[allow(Audience.AGENCY)])
+    app.include_router(api.public, prefix="/api", dependencies=[allow(Audience.PUBLIC)])
     app.mount("/static", StaticFiles(directory=STATIC_DIRECTORY), name="static")
     check_every_route_is_guarded(app)
     for expected in (ClarityError, RequestValidationError, HTTPException):
@@ -81,7 +98,7 @@ def create_app(services: PanelServices) -> FastAPI:
 def tell(request: Request, error: Exception) -> Response:
     """An error as an answer: a problem below /api, a page elsewhere, a fragment to htmx."""
     problem = problem_of(error)
-    if request.url.path.startswith("/api/"):
+    if request.url.path == "/api" or request.url.path.startswith("/api/"):
         return JSONResponse(
             problem.document(),
             status_code=problem.status,

@@ -18,7 +18,9 @@ from clarity_pipeline.domain.errors import (
     ConfigurationError,
     ExportError,
     InputError,
+    InvalidConnectionList,
     NotConnected,
+    PurgeRefused,
     QuotaRefused,
     StoreError,
     SyncDisabled,
@@ -67,6 +69,26 @@ class WrongCredentials(ClarityError):
         super().__init__("Login and password do not belong together.")
 
 
+class LastCallUnconfirmed(ClarityError):
+    code = "last_call_unconfirmed"
+
+    def __init__(self) -> None:
+        super().__init__(
+            "This test would take the last call that is free today; confirm it with "
+            "confirm_last_slot."
+        )
+
+
+class PurgeUnconfirmed(ClarityError):
+    code = "purge_unconfirmed"
+
+    def __init__(self) -> None:
+        super().__init__(
+            "The history is deleted for ever, so the id of the business must be repeated; what was "
+            "sent is another one."
+        )
+
+
 _STATUS: Final[dict[type[ClarityError], HTTPStatus]] = {
     NotSignedIn: HTTPStatus.UNAUTHORIZED,
     WrongCredentials: HTTPStatus.UNAUTHORIZED,
@@ -80,6 +102,9 @@ _STATUS: Final[dict[type[ClarityError], HTTPStatus]] = {
     AlreadySetUp: HTTPStatus.CONFLICT,
     NotConnected: HTTPStatus.CONFLICT,
     SyncDisabled: HTTPStatus.CONFLICT,
+    PurgeRefused: HTTPStatus.CONFLICT,
+    PurgeUnconfirmed: HTTPStatus.CONFLICT,
+    LastCallUnconfirmed: HTTPStatus.CONFLICT,
     QuotaRefused: HTTPStatus.TOO_MANY_REQUESTS,
     InputError: HTTPStatus.UNPROCESSABLE_ENTITY,
     AuthenticationFailed: HTTPStatus.BAD_GATEWAY,
@@ -95,6 +120,11 @@ _PANEL_SENTENCES: Final[dict[type[ClarityError], str]] = {
     UnknownUser: "There is no such user.",
     UnknownApiKey: "There is no such API key.",
     NotConnected: "This business is not connected to Clarity; give its project id and API token.",
+    UnknownSyncRequest: "This business has no such sync request.",
+    PurgeRefused: (
+        "History is deleted only of a business that is disconnected and has no sync running; "
+        "disconnect it, or wait for the sync to end."
+    ),
     SyncDisabled: "The sync of this business is switched off; switch it on first.",
 }
 """Where the sentence of the class speaks of commands, which people here do not type."""
@@ -108,7 +138,7 @@ class Problem:
     code: str
     detail: str
     headers: dict[str, str]
-    invalid: tuple[dict[str, str], ...] = ()
+    invalid: tuple[dict[str, str | int], ...] = ()
 
     @property
     def title(self) -> str:
@@ -138,7 +168,7 @@ def problem_of(error: Exception) -> Problem:
         status = HTTPStatus(error.status_code)
         return Problem(
             status,
-            status.name.lower(),
+            code_of_status(status),
             _HTTP_SENTENCES.get(status, status.description or status.phrase),
             dict(error.headers or {}),
         )
@@ -150,6 +180,19 @@ def problem_of(error: Exception) -> Problem:
     )
 
 
+def status_of(error: type[ClarityError]) -> HTTPStatus:
+    """The status that errors of a class are answered with."""
+    return next(_STATUS[base] for base in error.__mro__ if base in _STATUS)
+
+
+def code_of_status(status: HTTPStatus) -> str:
+    """The code of a refusal that is not ours but the protocol's."""
+    # Python 3.13 gave it another name, and a code is stable.
+    if status is HTTPStatus.REQUEST_ENTITY_TOO_LARGE:
+        return "too_large"
+    return status.name.lower()
+
+
 _HTTP_SENTENCES: Final = {
     HTTPStatus.NOT_FOUND: "There is nothing at this address.",
     HTTPStatus.METHOD_NOT_ALLOWED: "This address does not take that method.",
@@ -158,25 +201,31 @@ _HTTP_SENTENCES: Final = {
 
 
 def _clarity_problem(error: ClarityError) -> Problem:
-    status = next(_STATUS[base] for base in type(error).__mro__ if base in _STATUS)
     headers: dict[str, str] = {}
     if isinstance(error, NotSignedIn):
         headers["WWW-Authenticate"] = "Bearer"
     if isinstance(error, TooManySignIns):
         headers["Retry-After"] = str(error.wait_seconds)
-    return Problem(status, error.code, _PANEL_SENTENCES.get(type(error)) or str(error), headers)
+    bad_rows = error.bad_rows if isinstance(error, InvalidConnectionList) else ()
+    return Problem(
+        status_of(type(error)),
+        error.code,
+        _PANEL_SENTENCES.get(type(error)) or str(error),
+        headers,
+        tuple({"line": row.line, "message": row.reason} for row in bad_rows),
+    )
 
 
 def _invalid_request(error: RequestValidationError) -> Problem:
     """Names and messages only: what was sent may be a token."""
-    invalid = tuple(
+    invalid: tuple[dict[str, str | int], ...] = tuple(
         {
             "pointer": "/".join(str(part) for part in problem["loc"]),
             "message": str(problem["msg"]),
         }
         for problem in error.errors()
     )
-    names = ", ".join(sorted({each["pointer"] for each in invalid}))
+    names = ", ".join(sorted({str(each["pointer"]) for each in invalid}))
     return Problem(
         HTTPStatus.UNPROCESSABLE_ENTITY,
         "invalid_request",

@@ -25,6 +25,8 @@ from clarity_pipeline.domain.access import (
     is_form_token,
     secret_hash,
 )
+from clarity_pipeline.domain.connections import BUSINESS_ID_PATTERN, parse_business_id
+from clarity_pipeline.domain.errors import InvalidBusinessId, UnknownBusiness
 from clarity_pipeline.panel.errors import (
     FormExpired,
     NotAllowed,
@@ -105,10 +107,22 @@ def current_principal(request: Request) -> Principal:
 
 async def business_in_path(
     request: Request,
-    business_id: Annotated[str, Path(description="Id of a business.", examples=["acme"])],
+    business_id: Annotated[
+        str,
+        Path(
+            description="Id of a business.",
+            examples=["acme"],
+            # Only said: an id that cannot be is answered like one that is not there.
+            json_schema_extra={"pattern": f"^{BUSINESS_ID_PATTERN}$"},
+        ),
+    ],
 ) -> None:
     """The business that an agency route names. Raises UnknownBusiness."""
     services = services_of(request)
+    try:
+        parse_business_id(business_id)
+    except InvalidBusinessId:
+        raise UnknownBusiness(business_id) from None
     request.state.business = await run_in_threadpool(get_business, services.database, business_id)
 
 

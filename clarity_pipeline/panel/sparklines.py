@@ -27,7 +27,7 @@ class Sparkline:
 
 
 def sparkline(
-    values: Sequence[float | None], *, width: int = 120, height: int = 28
+    values: Sequence[float | None], *, width: int = 104, height: int = 28
 ) -> Sparkline | None:
     """From 0 at the bottom to the largest value at the top; None where there is no value at all.
 

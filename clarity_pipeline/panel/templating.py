@@ -103,6 +103,11 @@ def duration(seconds: float | None) -> str:
     return f"{minutes} min {rest} s"
 
 
+def short_day(value: date | None) -> str:
+    """As "2 Nov 2026", where there is little room."""
+    return UNKNOWN if value is None else f"{value.day} {value:%b %Y}"
+
+
 def day_words(value: date) -> str:
     """As "Mon 2 Nov 2026"."""
     return f"{value:%a} {value.day} {value:%b %Y}"
@@ -111,5 +116,10 @@ def day_words(value: date) -> str:
 _globals: dict[str, Any] = _environment.globals
 _globals.update(static_url=static_url, form_token_field=form_token_field)
 _environment.filters.update(
-    instant=instant, number=number, percent=percent, day=day_words, duration=duration
+    instant=instant,
+    number=number,
+    percent=percent,
+    day=day_words,
+    short_day=short_day,
+    duration=duration,
 )

@@ -9,6 +9,7 @@ from clarity_pipeline.domain.days import (
     day_collected_at,
     days_between,
     is_collectable,
+    next_scheduled_at,
     parse_day,
     window_shift_hours,
 )
@@ -64,3 +65,21 @@ def test_the_shift_of_a_window_is_counted_from_the_midnight_that_ends_its_day() 
     at = datetime(2026, 11, 23, 12, 30, tzinfo=UTC)
     assert window_shift_hours(DAY, window_end=at) == 12.5
     assert window_shift_hours(DAY, window_end=at - timedelta(hours=13)) == -0.5
+
+
+@pytest.mark.parametrize(
+    ("now", "next_run"),
+    [
+        (datetime(2026, 11, 2, 0, 14, 59, tzinfo=UTC), datetime(2026, 11, 2, 0, 15, tzinfo=UTC)),
+        (datetime(2026, 11, 2, 0, 15, tzinfo=UTC), datetime(2026, 11, 3, 0, 15, tzinfo=UTC)),
+        (datetime(2026, 12, 31, 23, 59, tzinfo=UTC), datetime(2027, 1, 1, 0, 15, tzinfo=UTC)),
+        (
+            datetime(2026, 11, 2, 2, 0, tzinfo=timezone(timedelta(hours=2))),
+            datetime(2026, 11, 2, 0, 15, tzinfo=UTC),
+        ),
+    ],
+)
+def test_the_next_run_is_the_next_quarter_past_midnight_utc(
+    now: datetime, next_run: datetime
+) -> None:
+    assert next_scheduled_at(now) == next_run

@@ -735,7 +735,7 @@ def fetch_from_raw(answer: Answer, *, max_reply_bytes: int = 1_000_000) -> Fetch
         (http_reply(b"[]", headers=["Content-Encoding: br"]), ReplyUnreadable),
         (http_reply(b"no gzip", headers=["Content-Encoding: gzip"]), ReplyUnreadable),
         (
-            http_reply(gzip.compress(b"[]")[:-9], headers=["Content-Encoding: gzip"]),
+            http_reply(gzip.compress(b"[]", mtime=0)[:-9], headers=["Content-Encoding: gzip"]),
             ReplyUnreadable,
         ),
         (http_reply(b"\xff\xfe\x00"), ReplyUnreadable),

@@ -8,6 +8,8 @@ from typing import Final
 
 _VOID: Final = frozenset({"input", "img", "meta", "link", "br", "hr"})
 
+_INLINE: Final = frozenset({"a", "b", "code", "small", "span", "strong", "time"})
+
 
 class _Reader(HTMLParser):
     def __init__(self) -> None:
@@ -28,11 +30,16 @@ class _Reader(HTMLParser):
         if tag not in _VOID:
             self.open.append((tag, identity))
 
+    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.handle_starttag(tag, attrs)
+        if tag not in _VOID:
+            self.handle_endtag(tag)
+
     def handle_endtag(self, tag: str) -> None:
-        if tag in _VOID or tag in {"rect", "circle", "polyline"}:
-            return
         opened, _ = self.open.pop()
         assert opened == tag, f"<{opened}> is closed by </{tag}>"
+        if tag not in _INLINE:
+            self.handle_data(" ")
 
     def handle_data(self, data: str) -> None:
         for _, identity in self.open:

@@ -392,7 +392,7 @@ def test_a_test_without_a_slot_says_so_and_is_no_test(panel: Panel) -> None:
     assert "Not tested, and no call spent" in page.text("notice")
     assert "come back at 2026-11-03 00:00 UTC" in page.text("notice")
     assert agency.calls() == []
-    assert "not been tested yet" in page.text("last-test")
+    assert "Nobody has tested this token yet" in page.text("last-test")
 
 
 # Switches
@@ -540,6 +540,8 @@ def test_a_client_does_everything_at_addresses_without_an_id(panel: Panel) -> No
 def test_a_client_is_shown_no_way_to_what_is_the_agencys(panel: Panel) -> None:
     panel.agency.connect("acme")
     client = panel.client_of("acme")
+    # There is a history to delete, which the agency would be shown the way to.
+    send(client, "test", base="/client/clarity")
     for _ in range(2):
         page = look(client, "/client/clarity")
         links = {each["href"] for each in page.with_attribute("href")}

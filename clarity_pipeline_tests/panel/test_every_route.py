@@ -35,6 +35,18 @@ ROUTES: Final[Mapping[str, Audience]] = {
     "POST /agency/keys": Audience.AGENCY_PEOPLE,
     "POST /agency/keys/revoke": Audience.AGENCY_PEOPLE,
     "GET /agency/audit": Audience.AGENCY_PEOPLE,
+    "GET /agency": Audience.AGENCY,
+    "GET /agency/businesses/add": Audience.AGENCY,
+    "POST /agency/businesses/add": Audience.AGENCY,
+    "GET /agency/connect-many": Audience.AGENCY,
+    "POST /agency/connect-many": Audience.AGENCY,
+    "GET /agency/businesses/{business_id}/clarity/purge": Audience.AGENCY,
+    "POST /agency/businesses/{business_id}/clarity/purge": Audience.AGENCY,
+    "GET /api/agency/audit": Audience.AGENCY,
+    "GET /api/agency/businesses": Audience.AGENCY,
+    "POST /api/agency/businesses": Audience.AGENCY,
+    "POST /api/agency/connections": Audience.AGENCY,
+    "GET /api/openapi.json": Audience.PUBLIC,
 }
 """Whom every route is for, except those of a business."""
 
@@ -51,7 +63,27 @@ ROUTES_OF_A_BUSINESS: Final[Mapping[tuple[str, str], frozenset[str]]] = {
             "POST /sync",
             "POST /test",
         }
-    )
+    ),
+    ("/api/agency/businesses/{business_id}/clarity", "/api/client/clarity"): frozenset(
+        {
+            "DELETE /config",
+            "GET /aggregates",
+            "GET /breakdown",
+            "GET /config",
+            "GET /days",
+            "GET /history",
+            "GET /jobs",
+            "GET /pages",
+            "GET /quota",
+            "GET /series",
+            "GET /sync-requests/{request_id}",
+            "POST /purge",
+            "POST /sync-requests",
+            "POST /test",
+            "PUT /config",
+            "PUT /enabled",
+        }
+    ),
 }
 """Methods and paths that are there for the agency, below the first prefix, and for clients."""
 
@@ -151,7 +183,9 @@ def test_a_client_gets_the_same_bytes_whether_another_business_exists_or_not(
     for agency_side, _, method, path in routes_of_a_business():
         for browser in askers:
             there, nowhere = (
-                browser.request(method, agency_side.format(business_id=business_id) + path)
+                browser.request(
+                    method, (agency_side + path).format(business_id=business_id, request_id=1)
+                )
                 for business_id in ("globex", "nowhere")
             )
             assert there.status_code == nowhere.status_code
@@ -168,7 +202,7 @@ def test_a_client_reaches_no_business_but_its_own_whatever_it_sends(panel: Panel
         for _, client_side, method, path in routes_of_a_business():
             reply = browser.request(
                 method,
-                client_side + path,
+                client_side + path.format(request_id=1),
                 params={"business_id": "globex", "business": "globex"},
                 headers={"x-business-id": "globex"},
             )
@@ -178,7 +212,7 @@ def test_a_client_reaches_no_business_but_its_own_whatever_it_sends(panel: Panel
 
 def _ask(browser: TestClient, route: str) -> Answer:
     method, path = route.split(" ")
-    reply = browser.request(method, path.replace("{business_id}", "acme"))
+    reply = browser.request(method, path.format(business_id="acme", request_id=1))
     assert reply.status_code < 500, route
     # Signing out leads there too, but takes the cookie away.
     to_login = reply.headers.get("location", "").startswith("/login")

@@ -10,8 +10,8 @@ function localTimes(root) {
     local.textContent = format.format(new Date(time.dateTime));
     const beside = document.createElement("small");
     beside.className = "quiet";
-    beside.textContent = ` (${utc})`;
-    time.replaceChildren(local, beside);
+    beside.textContent = `(${utc})`;
+    time.replaceChildren(local, " ", beside);
   }
 }
 
@@ -20,6 +20,11 @@ function announce(root) {
   const announcer = document.getElementById("announcer");
   const latest = root.querySelector("[data-announce]")?.dataset.announce;
   if (announcer && latest && announcer.textContent !== latest) announcer.textContent = latest;
+}
+
+/* What went well is seen where the button is; what did not must not stay out of sight. */
+function showNotice() {
+  document.querySelector("#notice > .bad, #notice > .warn")?.scrollIntoView({ block: "nearest" });
 }
 
 /* A field with `data-says-invalid` is checked against its pattern while somebody types. */
@@ -40,7 +45,8 @@ document.addEventListener("visibilitychange", () => {
 });
 
 document.addEventListener("DOMContentLoaded", () => localTimes(document));
-document.addEventListener("htmx:afterSettle", () => {
+document.addEventListener("htmx:afterSettle", (event) => {
   localTimes(document);
   announce(document);
+  if (event.detail.requestConfig?.verb === "post") showNotice();
 });

@@ -183,7 +183,9 @@ def test_a_client_gets_the_same_bytes_whether_another_business_exists_or_not(
     for agency_side, _, method, path in routes_of_a_business():
         for browser in askers:
             there, nowhere = (
-                browser.request(method, agency_side.format(business_id=business_id) + path)
+                browser.request(
+                    method, (agency_side + path).format(business_id=business_id, request_id=1)
+                )
                 for business_id in ("globex", "nowhere")
             )
             assert there.status_code == nowhere.status_code
@@ -200,7 +202,7 @@ def test_a_client_reaches_no_business_but_its_own_whatever_it_sends(panel: Panel
         for _, client_side, method, path in routes_of_a_business():
             reply = browser.request(
                 method,
-                client_side + path,
+                client_side + path.format(request_id=1),
                 params={"business_id": "globex", "business": "globex"},
                 headers={"x-business-id": "globex"},
             )
@@ -210,7 +212,7 @@ def test_a_client_reaches_no_business_but_its_own_whatever_it_sends(panel: Panel
 
 def _ask(browser: TestClient, route: str) -> Answer:
     method, path = route.split(" ")
-    reply = browser.request(method, path.replace("{business_id}", "acme"))
+    reply = browser.request(method, path.format(business_id="acme", request_id=1))
     assert reply.status_code < 500, route
     # Signing out leads there too, but takes the cookie away.
     to_login = reply.headers.get("location", "").startswith("/login")

@@ -56,6 +56,10 @@ ROUTES_OF_A_BUSINESS: Final[Mapping[tuple[str, str], frozenset[str]]] = {
     ("/agency/businesses/{business_id}/clarity", "/client/clarity"): frozenset(
         {
             "GET ",
+            "GET /data",
+            "GET /data/breakdown.csv",
+            "GET /data/pages.csv",
+            "GET /data/series.csv",
             "GET /disconnect",
             "GET /history",
             "GET /progress",

@@ -44,7 +44,15 @@ document.addEventListener("visibilitychange", () => {
   if (document.visibilityState === "visible") document.body.dispatchEvent(new Event("panel-visible"));
 });
 
-document.addEventListener("DOMContentLoaded", () => localTimes(document));
+/* What was just done is not said again by a reload or a bookmark. */
+function forgetWhatWasDone() {
+  if (new URLSearchParams(location.search).has("done")) history.replaceState(null, "", location.pathname);
+}
+
+document.addEventListener("DOMContentLoaded", () => {
+  localTimes(document);
+  forgetWhatWasDone();
+});
 document.addEventListener("htmx:afterSettle", (event) => {
   localTimes(document);
   announce(document);

@@ -48,7 +48,7 @@ def _create_users_and_sessions() -> None:
         ),
         sa.CheckConstraint(
             "(role = 'client') = (business_id IS NOT NULL)",
-            name="ck_panel_users_a_client_has_one_business",
+            name="a_client_has_one_business",
         ),
         sqlite_autoincrement=True,
     )

@@ -26,7 +26,7 @@ ALLOWED_LAYERS: Mapping[str, frozenset[str]] = {
     "orchestration": _WORK | {"orchestration"},
     "panel": _WORK | {"panel"},
     "definitions": _WORK | {"orchestration"},
-    "demo": _WORK | {"orchestration", "definitions", "demo"},
+    "demo": _WORK | {"orchestration", "panel", "definitions", "demo"},
     "cli": _WORK | {"orchestration", "panel", "definitions", "demo", "cli"},
 }
 """What each layer may import of the package; "" is the package's own `__init__`."""

@@ -67,22 +67,24 @@ def dev(
         bool, typer.Option("--fresh", help="Make the demo's data anew first.")
     ] = False,
 ) -> None:
-    """Serve the Dagster UI over the demo's data, with the emulator behind it, until Ctrl-C."""
+    """Serve the Dagster UI and the panel over the demo's data, with the emulator, until Ctrl-C."""
     from clarity_pipeline.demo.serve import Serving, serve_demo
 
     def announce(serving: Serving) -> None:
         newcomer, day = serving.newcomer, serving.yesterday
         say(
             f"\n  Dagster UI  {serving.ui_url}\n"
+            f"  Panel       {serving.setup_link or serving.panel_url}\n"
             f"  Emulator    {serving.emulator_url}\n"
             f"  Data        {serving.directory}\n\n"
             f"Try: Assets, clarity_raw_exports, Materialize, partition {day}. "
             f"{newcomer} has just been connected, so its four calls are made then; what has "
-            "landed costs none.\nCtrl-C ends everything."
+            "landed costs none. Or in the panel: make its first user, then Sync now.\n"
+            "Ctrl-C ends everything."
         )
 
-    say("Starting the Dagster UI over the demo's data; this takes a few seconds.")
-    serve_demo(now=utc_now(), port=port, fresh=fresh, watch=_watch_day, on_ready=announce)
+    say("Starting the Dagster UI and the panel over the demo's data; this takes a few seconds.")
+    serve_demo(clock=utc_now, port=port, fresh=fresh, watch=_watch_day, on_ready=announce)
     say("Ended; nothing is left running.")
 
 
@@ -169,7 +171,7 @@ def _print_next_steps(outcome: DemoOutcome, directory: Path) -> None:
     command = _own_command()
     say(
         "Where to look next; none of it makes a call:\n"
-        f"  {command} dev                    the Dagster UI over this data, until Ctrl-C\n"
+        f"  {command} dev                    Dagster UI and panel over this data, until Ctrl-C\n"
         f"  export CLARITY_HOME={directory}\n"
         f"  {command} status                 how each connection stands, and why\n"
         f"  {command} quota luma-skin        today's calls, one by one\n"

@@ -1,4 +1,4 @@
-"""`clarity dev` without the display: the Dagster UI over the demo's data, and an end to it all.
+"""`clarity dev` without the display: Dagster's UI and the panel over the demo's data.
 
 Dagster is started by `dg dev` in a process group of its own: a Ctrl-C on the terminal reaches
 this process alone, which then ends the others in order, by force if need be.
@@ -11,9 +11,10 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Generator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from datetime import date, datetime
 from pathlib import Path
@@ -27,12 +28,15 @@ from clarity_pipeline.demo.play import play_into
 from clarity_pipeline.domain.days import day_collected_at
 from clarity_pipeline.domain.errors import ClarityError, ConfigurationError
 from clarity_pipeline.export_api.emulator import EmulatorServer
+from clarity_pipeline.operations.access import make_setup_code
+from clarity_pipeline.panel.serve import open_panel
 from clarity_pipeline.settings import Settings, load_settings
 from clarity_pipeline.store.businesses import list_businesses
 from clarity_pipeline.store.database import Database
 
 HOST: Final = "127.0.0.1"
 FIRST_UI_PORT: Final = 3000
+FIRST_PANEL_PORT: Final = 8300
 PORTS_TO_TRY: Final = 100
 
 READY_WITHIN_SECONDS: Final = 120.0
@@ -43,9 +47,11 @@ PATIENCE_SECONDS: Final = 20.0
 
 @dataclass(frozen=True, slots=True)
 class Serving:
-    """What is being served, and where."""
+    """What is being served, and where; the link makes the panel's first user, if it has none."""
 
     ui_url: str
+    panel_url: str
+    setup_link: str | None
     emulator_url: str
     directory: Path
     newcomer: str
@@ -60,7 +66,7 @@ class DagsterEnded(ClarityError):
 
 def serve_demo(
     *,
-    now: datetime,
+    clock: Callable[[], datetime],
     port: int | None,
     fresh: bool,
     watch: Watch,
@@ -72,17 +78,22 @@ def serve_demo(
     the UI does not start or stops by itself.
     """
     directory = demo_directory(load_settings())
-    ui_port = _choose_port(port)
+    now = clock()
+    ui_port = _choose_port(port, first=FIRST_UI_PORT)
     with claimed(directory):
         if fresh or not has_demo_data(directory):
             play_into(directory, now=now, watch=watch)
         with (
             EmulatorServer(PROJECTS) as server,
             environment(directory, api_url=server.base_url) as settings,
+            ExitStack() as running,
         ):
             _prepare(settings, server, now=now)
+            panel_url, setup_link = running.enter_context(_panel(settings, clock=clock))
             serving = Serving(
                 ui_url=f"http://{HOST}:{ui_port}",
+                panel_url=panel_url,
+                setup_link=setup_link,
                 emulator_url=server.root_url,
                 directory=directory,
                 newcomer=NEWCOMER.business_id,
@@ -111,9 +122,31 @@ def _prepare(settings: Settings, server: EmulatorServer, *, now: datetime) -> No
             connect_client(database, vault, NEWCOMER, midnight=timeline.midnight, now=now)
 
 
-def _choose_port(wanted: int | None) -> int:
-    """The port asked for, or the first free one from 3000 on. Raises ConfigurationError."""
-    candidates = [wanted] if wanted else range(FIRST_UI_PORT, FIRST_UI_PORT + PORTS_TO_TRY)
+@contextmanager
+def _panel(
+    settings: Settings, *, clock: Callable[[], datetime]
+) -> Generator[tuple[str, str | None]]:
+    """The panel in another thread: its address, and the link that makes its first user."""
+    port = _choose_port(None, first=FIRST_PANEL_PORT)
+    with (
+        Database.open(settings.database_url_or_default) as database,
+        open_panel(
+            settings, database, host=HOST, port=port, trusted_proxies=None, clock=clock
+        ) as serving,
+    ):
+        code = make_setup_code(database, now=clock())
+        thread = threading.Thread(target=serving.run)
+        thread.start()
+        try:
+            yield serving.url, f"{serving.url}/setup#{code}" if code else None
+        finally:
+            serving.server.should_exit = True
+            thread.join()
+
+
+def _choose_port(wanted: int | None, *, first: int) -> int:
+    """The port asked for, or the first free one. Raises ConfigurationError."""
+    candidates = [wanted] if wanted else range(first, first + PORTS_TO_TRY)
     for port in candidates:
         with socket.socket() as probe, suppress(OSError):
             # As the webserver does; without it a port in TIME_WAIT would look taken.
@@ -123,7 +156,7 @@ def _choose_port(wanted: int | None) -> int:
     raise ConfigurationError(
         f"Port {wanted} is taken; choose another with --port."
         if wanted
-        else f"No port from {FIRST_UI_PORT} on is free; name one with --port."
+        else f"None of the {PORTS_TO_TRY} ports from {first} on is free."
     )
 
 

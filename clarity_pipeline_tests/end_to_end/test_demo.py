@@ -19,6 +19,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final
 
+import httpx
 import psutil
 import pytest
 
@@ -27,7 +28,7 @@ from clarity_pipeline.demo.history import DAYS, Timeline
 from clarity_pipeline.demo.home import MARKER, claimed, demo_directory, environment, make_anew
 from clarity_pipeline.demo.outcome import look_at_outcome
 from clarity_pipeline.domain.errors import ConfigurationError
-from clarity_pipeline.domain.sync_jobs import JobStatus
+from clarity_pipeline.domain.sync_jobs import JobStatus, Trigger
 from clarity_pipeline.settings import load_settings
 from clarity_pipeline.store import sync_jobs
 from clarity_pipeline.store.database import Database
@@ -252,6 +253,7 @@ REPOSITORIES: Final = """{
 @dataclass(frozen=True)
 class ServedUi:
     ui_url: str
+    setup_link: str
     emulator_url: str
     process: subprocess.Popen[str]
     descendants: Descendants
@@ -294,8 +296,8 @@ def serving(directory: Path) -> Generator[ServedUi]:
             assert line, printed
             printed += line
         urls = re.findall(r"http://\S+", printed)
-        assert len(urls) == 2
-        yield ServedUi(urls[0], urls[1], process, descendants)
+        assert len(urls) == 3
+        yield ServedUi(urls[0], urls[1], urls[2], process, descendants)
     finally:
         if process.poll() is None:
             process.send_signal(signal.SIGINT)
@@ -351,6 +353,27 @@ def test_dev_serves_a_day_to_materialise_and_ends_without_a_trace(played: Played
     with played.database as database:
         [job] = sync_jobs.list_jobs(database, business_id=NEWCOMER.business_id)
     assert job.status is JobStatus.SUCCEEDED
+
+
+def test_a_click_on_sync_now_in_the_panel_is_worked_on_by_the_daemon(played: Played) -> None:
+    with serving(played.directory) as ui:
+        address, code = ui.setup_link.split("/setup#")
+        with httpx.Client(base_url=address, follow_redirects=True, timeout=60) as browser:
+            password = "correct horse battery staple"
+            form = {"code": code, "login": "ada", "password": password, "repeated": password}
+            assert browser.post("/setup", data=form).url.path == "/agency"
+            page = f"/agency/businesses/{NEWCOMER.business_id}/clarity"
+            [token] = set(re.findall(r'name="form_token" value="(\w+)"', browser.get(page).text))
+            assert "Sync requested" in browser.post(f"{page}/sync", data={"form_token": token}).text
+            progress = ""
+            deadline = time.monotonic() + READY_WITHIN_SECONDS
+            while 'data-state="finished"' not in progress and time.monotonic() < deadline:
+                time.sleep(0.5)
+                progress = browser.get(f"{page}/progress", params={"following": "request 1"}).text
+            assert 'data-state="finished"' in progress, progress
+    with played.database as database:
+        latest, *_ = sync_jobs.list_jobs(database, business_id=NEWCOMER.business_id)
+    assert (latest.trigger, latest.status) == (Trigger.PANEL, JobStatus.SUCCEEDED)
 
 
 def test_dev_ends_everything_when_dagster_dies(played: Played) -> None:

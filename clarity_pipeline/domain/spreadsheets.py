@@ -4,33 +4,30 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Iterable, Mapping, Sequence
+import re
+from collections.abc import Iterable, Sequence
 from datetime import UTC, date, datetime
+from enum import Enum
 from typing import Final
 
-_BEGINS_A_FORMULA: Final = (
-    "=",
-    "+",
-    "-",
-    "@",
-    "\N{FULLWIDTH EQUALS SIGN}",
-    "\N{FULLWIDTH PLUS SIGN}",
-    "\N{FULLWIDTH HYPHEN-MINUS}",
-    "\N{FULLWIDTH COMMERCIAL AT}",
-)
+_FORMULA: Final = re.compile(r"[\s\x00-\x1f\x7f-\x9f]*[=+\-@\uff1d\uff0b\uff0d\uff20]|[\t\r\n]")
+"""How a text begins that a spreadsheet may take for a formula; the last four are full-width.
+
+Spreadsheets pass over blanks and control characters that stand before one.
+"""
 
 
-def csv_text(columns: Sequence[str], rows: Iterable[Mapping[str, object]]) -> str:
-    """The rows under a line with the names of the columns; a row may know more than is shown.
+def csv_text(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
+    """A line with the names of the columns and the rows, as RFC 4180 has it.
 
-    Unknown values are empty cells, days `YYYY-MM-DD`, instants ISO 8601 in UTC ending in Z. Text
-    that a spreadsheet would take for a formula begins with an apostrophe: page addresses and
-    campaign names are written by whoever visits a page.
+    Unknown values are empty cells, decimals have a point, days are `YYYY-MM-DD`, instants ISO 8601
+    in UTC ending in Z. Text that a spreadsheet would take for a formula begins with an apostrophe:
+    page addresses and campaign names are written by whoever visits a page.
     """
     written = io.StringIO()
-    writer = csv.writer(written)
+    writer = csv.writer(written, lineterminator="\r\n")
     writer.writerow(columns)
-    writer.writerows([_cell(row[name]) for name in columns] for row in rows)
+    writer.writerows([_cell(value) for value in row] for row in rows)
     return written.getvalue()
 
 
@@ -38,6 +35,8 @@ def _cell(value: object) -> str:
     match value:
         case None:
             return ""
+        case Enum():
+            return _cell(value.value)
         case bool():
             return "true" if value else "false"
         case datetime():
@@ -45,11 +44,6 @@ def _cell(value: object) -> str:
         case date():
             return value.isoformat()
         case str():
-            return _harmless(str(value))
+            return f"'{value}" if _FORMULA.match(value) else value
         case _:
             return str(value)
-
-
-def _harmless(text: str) -> str:
-    # Spreadsheets pass over what is blank before a formula.
-    return f"'{text}" if text.strip("\x00 \t\r\n\xa0").startswith(_BEGINS_A_FORMULA) else text

@@ -128,13 +128,18 @@ def request_state(*, is_refused: bool, job_status: JobStatus | None) -> RequestS
             return RequestState.FINISHED
 
 
+def is_overlooked(*, requested_at: datetime, picked_up_at: datetime | None, now: datetime) -> bool:
+    """Whether a request without a job should have been picked up by now; then nobody works."""
+    return picked_up_at is None and now - requested_at >= NOBODY_AFTER
+
+
 def waiting_sentence(
     *, requested_at: datetime, picked_up_at: datetime | None, now: datetime
 ) -> str:
     """What a request waits for that has no job yet."""
     if picked_up_at is not None:
         return "Waiting for its turn: one run fetches at a time."
-    if now - requested_at < NOBODY_AFTER:
+    if not is_overlooked(requested_at=requested_at, picked_up_at=picked_up_at, now=now):
         return "Waiting for the worker."
     return (
         f"Nobody has picked this up since {requested_at.astimezone(UTC):%Y-%m-%d %H:%M} UTC: is "

@@ -27,6 +27,7 @@ from clarity_pipeline.domain.sync_requests import (
     RequestState,
     WantedRun,
     finished_sentence,
+    is_overlooked,
     plan_runs,
     request_state,
     run_ended_sentence,
@@ -57,6 +58,8 @@ class RequestProgress:
     """How far a request is; `job` is None, and there are no combos, until a run has come to it.
 
     A request is finished once its job has settled; the figures of the day follow within seconds.
+    `is_overlooked` says that nobody has picked it up in time; `sentence` then is for whoever runs
+    the worker.
     """
 
     request: SyncRequest
@@ -64,6 +67,7 @@ class RequestProgress:
     job: SyncJob | None
     combos: tuple[ComboProgress, ...]
     sentence: str
+    is_overlooked: bool
 
     @property
     def is_over(self) -> bool:
@@ -165,7 +169,17 @@ def progress_of(
     combos: tuple[ComboProgress, ...] = ()
     if job is not None:
         combos = combos_of(database, job, overview_default=overview_default)
-    return RequestProgress(request, state, job, combos, _sentence(request, job, combos, now=now))
+    return RequestProgress(
+        request,
+        state,
+        job,
+        combos,
+        _sentence(request, job, combos, now=now),
+        is_overlooked=state is RequestState.WAITING
+        and is_overlooked(
+            requested_at=request.requested_at, picked_up_at=request.picked_up_at, now=now
+        ),
+    )
 
 
 def combos_of(

@@ -36,7 +36,8 @@ class SyncWatch:
     """How far a sync is.
 
     `key` is what it is followed with: "request 3" or, of a run that nobody asked for here, "job 7".
-    `rows_are_due` says that the job has settled with new data whose rows are not counted yet.
+    `rows_are_due` says that the job has settled with new data whose rows are not counted yet, and
+    `is_overlooked` that nobody has picked the request up in time.
     """
 
     key: str
@@ -45,6 +46,7 @@ class SyncWatch:
     job: SyncJob | None
     combos: tuple[ComboProgress, ...]
     sentence: str
+    is_overlooked: bool
     requested_by: str | None
     rows_are_due: bool
 
@@ -108,6 +110,7 @@ def _of_request(progress: RequestProgress, *, now: datetime) -> SyncWatch:
         job=progress.job,
         combos=progress.combos,
         sentence=progress.sentence,
+        is_overlooked=progress.is_overlooked,
         requested_by=request.requested_by,
         rows_are_due=progress.job is not None and _rows_are_due(progress.job, now=now),
     )
@@ -134,6 +137,7 @@ def _of_job(
         job=job,
         combos=combos,
         sentence=sentence,
+        is_overlooked=False,
         requested_by=None,
         rows_are_due=_rows_are_due(job, now=now),
     )

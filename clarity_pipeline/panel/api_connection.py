@@ -57,7 +57,7 @@ from clarity_pipeline.panel.auditing import audit
 from clarity_pipeline.panel.errors import LastCallUnconfirmed, PurgeUnconfirmed
 from clarity_pipeline.panel.guard import CurrentBusiness, CurrentPrincipal, Services
 from clarity_pipeline.panel.services import PanelServices
-from clarity_pipeline.panel.wording import advice_for
+from clarity_pipeline.panel.wording import advice_for, progress_sentence
 from clarity_pipeline.store import connections, quota_ledger
 from clarity_pipeline.store.businesses import Business
 from clarity_pipeline.store.sync_requests import SyncRequest, get_request
@@ -233,18 +233,19 @@ def request_a_sync(
         day=wanted.day,
     )
     audit(request, AuditAction.SYNC_REQUESTED, business_id=business.id, day=asked.day.isoformat())
-    return _request(_progress(services, asked))
+    return _request(_progress(services, asked), principal)
 
 
 @syncs.get("/sync-requests/{request_id}", openapi_extra=problems(UnknownSyncRequest))
 def read_sync_request(
     services: Services,
     business: CurrentBusiness,
+    principal: CurrentPrincipal,
     request_id: Annotated[int, Path(ge=1, le=LARGEST_ID, examples=[17])],
 ) -> SyncRequestTold:
     """How far a sync is that somebody asked for."""
     asked = get_request(services.database, request_id=request_id, business_id=business.id)
-    return _request(_progress(services, asked))
+    return _request(_progress(services, asked), principal)
 
 
 @syncs.get("/jobs", response_model=JobsTold, responses=CSV_TOO)
@@ -399,7 +400,7 @@ def _progress(services: PanelServices, asked: SyncRequest) -> RequestProgress:
     )
 
 
-def _request(progress: RequestProgress) -> SyncRequestTold:
+def _request(progress: RequestProgress, principal: Principal) -> SyncRequestTold:
     return SyncRequestTold(
         id=progress.request.id,
         day=progress.request.day,
@@ -407,7 +408,7 @@ def _request(progress: RequestProgress) -> SyncRequestTold:
         requested_at=progress.request.requested_at,
         state=progress.state,
         is_over=progress.is_over,
-        message=progress.sentence,
+        message=progress_sentence(progress, principal),
         job_id=progress.job.id if progress.job else None,
         combos=[ComboTold.model_validate(combo) for combo in progress.combos],
     )

@@ -83,10 +83,12 @@ def csv_response(
 ) -> Response:
     """The rows as a file to keep; `constants` are columns that are the same in every row."""
     constants = constants or {}
-    columns = [*constants, *model.model_fields]
-    text = csv_text(columns, ({**constants, **dict(row)} for row in rows))
+    fields = list(model.model_fields)
     return Response(
-        text,
+        csv_text(
+            [*constants, *fields],
+            ([*constants.values(), *(getattr(row, name) for name in fields)] for row in rows),
+        ),
         media_type="text/csv",
         headers={"Content-Disposition": f'attachment; filename="{name}.csv"'},
     )

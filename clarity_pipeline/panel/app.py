@@ -10,7 +10,6 @@ from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.routing import iter_route_contexts
 from starlette.exceptions import HTTPException
-from starlette.middleware.trustedhost import TrustedHostMiddleware
 from starlette.responses import JSONResponse, RedirectResponse, Response
 from starlette.routing import compile_path
 from starlette.staticfiles import StaticFiles
@@ -30,7 +29,7 @@ from clarity_pipeline.panel import (
     purge_pages,
     sign_in_pages,
 )
-from clarity_pipeline.panel.browser_safety import BodyLimit, BrowserSafety
+from clarity_pipeline.panel.browser_safety import BodyLimit, BrowserSafety, KnownHosts
 from clarity_pipeline.panel.errors import NotSignedIn, problem_of
 from clarity_pipeline.panel.guard import (
     AGENCY_BUSINESS,
@@ -95,7 +94,7 @@ def create_app(services: PanelServices) -> FastAPI:
     # The last one sees a request first.
     app.add_middleware(BodyLimit, tell=tell)
     app.add_middleware(UnexpectedErrors, tell=tell)
-    app.add_middleware(TrustedHostMiddleware, allowed_hosts=_hosts(services))
+    app.add_middleware(KnownHosts, hosts=_hosts(services), tell=tell)
     app.add_middleware(
         BrowserSafety,
         frame_ancestors=services.settings.panel_frame_ancestors,
@@ -110,7 +109,9 @@ def tell(request: Request, error: Exception) -> Response:
     if problem.status is HTTPStatus.METHOD_NOT_ALLOWED:
         # Starlette names the methods of the first route at an address, and there can be several.
         problem.headers["Allow"] = ", ".join(sorted(_methods_at(request)))
-    if request.url.path == "/api" or request.url.path.startswith("/api/"):
+    # Not of the URL, which begins with whatever the request says of its host.
+    path = request.scope["path"]
+    if path == "/api" or path.startswith("/api/"):
         return JSONResponse(
             problem.document(),
             status_code=problem.status,

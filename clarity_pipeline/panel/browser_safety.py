@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from http import HTTPStatus
 from typing import Final
 
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.exceptions import HTTPException
+from starlette.middleware.trustedhost import TrustedHostMiddleware
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from clarity_pipeline.panel.errors import UnknownHost
 
 MAX_BODY_BYTES: Final = 2 * 1024 * 1024
 """Enough for a thousand connections with their tokens in one file."""
@@ -62,6 +65,40 @@ class BrowserSafety:
             await send(message)
 
         await self._app(scope, receive, send_with_headers if scope["type"] == "http" else send)
+
+
+class KnownHosts:
+    """ASGI middleware that answers under these names only.
+
+    Starlette decides, and what it would say, which is plain text, is said as every other error.
+    """
+
+    def __init__(
+        self,
+        app: ASGIApp,
+        *,
+        hosts: Sequence[str],
+        tell: Callable[[Request, Exception], Response],
+    ) -> None:
+        self._app = app
+        self._hosts = hosts
+        self._tell = tell
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        is_known = False
+
+        async def go_on(scope: Scope, receive: Receive, _send: Send) -> None:
+            nonlocal is_known
+            is_known = True
+            await self._app(scope, receive, send)
+
+        async def say_nothing(_message: Message) -> None:
+            pass
+
+        gate = TrustedHostMiddleware(go_on, allowed_hosts=self._hosts, www_redirect=False)
+        await gate(scope, receive, say_nothing)
+        if not is_known:
+            await self._tell(Request(scope), UnknownHost())(scope, receive, send)
 
 
 class BodyLimit:

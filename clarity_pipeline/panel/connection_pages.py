@@ -33,7 +33,12 @@ from clarity_pipeline.operations.sync_requests import request_sync
 from clarity_pipeline.operations.sync_watch import SyncWatch, watch_sync
 from clarity_pipeline.panel.auditing import audit
 from clarity_pipeline.panel.errors import problem_of
-from clarity_pipeline.panel.guard import CurrentBusiness, CurrentPrincipal, Services
+from clarity_pipeline.panel.guard import (
+    CurrentBusiness,
+    CurrentPrincipal,
+    Services,
+    current_principal,
+)
 from clarity_pipeline.panel.services import PanelServices, services_of
 from clarity_pipeline.panel.templating import base_of, page
 from clarity_pipeline.panel.wording import (
@@ -45,6 +50,7 @@ from clarity_pipeline.panel.wording import (
     TRIGGERS,
     Words,
     advice_for,
+    progress_sentence,
     words_of_test,
 )
 from clarity_pipeline.store import connections, quota_ledger
@@ -202,6 +208,7 @@ def show_progress(
     request: Request,
     services: Services,
     business: CurrentBusiness,
+    principal: CurrentPrincipal,
     following: Annotated[str, Query(max_length=40)] = "",
 ) -> Response:
     """The part of the page that follows a sync. The last of them makes the page look again."""
@@ -210,6 +217,7 @@ def show_progress(
         request,
         "sync_progress.html",
         watch=watch,
+        sentence=progress_sentence(watch, principal) if watch else "",
         statuses=STATUSES,
         triggers=TRIGGERS,
         combo_labels=_combo_labels(),
@@ -258,6 +266,7 @@ def _show(
         if quota
         else []
     )
+    watch = _watch(services, business, followed=None)
     return page(
         request,
         "connection.html",
@@ -285,7 +294,8 @@ def _show(
         form=form or ConnectionForm(project_id=record.project_id or ""),
         notice=notice,
         asks_for_last_call=asks_for_last_call,
-        watch=_watch(services, business, followed=None),
+        watch=watch,
+        sentence=progress_sentence(watch, current_principal(request)) if watch else "",
         combo_labels=_combo_labels(),
     )
 

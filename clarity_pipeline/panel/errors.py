@@ -16,6 +16,8 @@ from clarity_pipeline.domain.errors import (
     AuthenticationFailed,
     ClarityError,
     ConfigurationError,
+    DatabaseBusy,
+    DatabaseUnreachable,
     ExportError,
     InputError,
     InvalidConnectionList,
@@ -44,6 +46,16 @@ class NotAllowed(ClarityError):
 
     def __init__(self) -> None:
         super().__init__("Your account may not do that.")
+
+
+class UnknownHost(ClarityError):
+    code = "unknown_host"
+
+    def __init__(self) -> None:
+        super().__init__(
+            "This panel does not answer under that name; open it at the address that you were "
+            "given."
+        )
 
 
 class FormExpired(ClarityError):
@@ -94,6 +106,7 @@ _STATUS: Final[dict[type[ClarityError], HTTPStatus]] = {
     NotSignedIn: HTTPStatus.UNAUTHORIZED,
     WrongCredentials: HTTPStatus.UNAUTHORIZED,
     NotAllowed: HTTPStatus.FORBIDDEN,
+    UnknownHost: HTTPStatus.BAD_REQUEST,
     FormExpired: HTTPStatus.FORBIDDEN,
     TooManySignIns: HTTPStatus.TOO_MANY_REQUESTS,
     UnknownBusiness: HTTPStatus.NOT_FOUND,
@@ -116,7 +129,15 @@ _STATUS: Final[dict[type[ClarityError], HTTPStatus]] = {
 }
 """By the nearest class."""
 
+_CANNOT_REACH: Final = "The panel cannot reach its database just now; try again in a minute."
+
 _PANEL_SENTENCES: Final[dict[type[ClarityError], str]] = {
+    DatabaseUnreachable: _CANNOT_REACH,
+    DatabaseBusy: _CANNOT_REACH,
+    StoreError: (
+        "The panel cannot use its database just now; try again in a minute. If this stays so, "
+        "whoever runs this panel has to look at it."
+    ),
     UnknownBusiness: "There is no such business.",
     UnknownUser: "There is no such user.",
     UnknownApiKey: "There is no such API key.",
@@ -132,7 +153,13 @@ _PANEL_SENTENCES: Final[dict[type[ClarityError], str]] = {
     ),
     SyncDisabled: "The sync of this business is switched off; switch it on first.",
 }
-"""Where the sentence of the class speaks of commands, which people here do not type."""
+"""Where the sentence of the class speaks of commands and settings, which people here do not have.
+
+By the nearest class.
+"""
+
+_TRY_AGAIN_SECONDS: Final = 60
+"""As the sentences about the database have it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -211,11 +238,15 @@ def _clarity_problem(error: ClarityError) -> Problem:
         headers["WWW-Authenticate"] = "Bearer"
     if isinstance(error, TooManySignIns):
         headers["Retry-After"] = str(error.wait_seconds)
+    status = status_of(type(error))
+    if status is HTTPStatus.SERVICE_UNAVAILABLE:
+        headers["Retry-After"] = str(_TRY_AGAIN_SECONDS)
+    sentences = (_PANEL_SENTENCES.get(base) for base in type(error).__mro__)
     bad_rows = error.bad_rows if isinstance(error, InvalidConnectionList) else ()
     return Problem(
-        status_of(type(error)),
+        status,
         error.code,
-        _PANEL_SENTENCES.get(type(error)) or str(error),
+        next((sentence for sentence in sentences if sentence), str(error)),
         headers,
         tuple({"line": row.line, "message": row.reason} for row in bad_rows),
     )

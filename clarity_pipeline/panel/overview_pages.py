@@ -29,6 +29,7 @@ from clarity_pipeline.operations.agency_overview import agency_overview
 from clarity_pipeline.operations.connecting import connect_many
 from clarity_pipeline.panel.auditing import audit
 from clarity_pipeline.panel.guard import Services
+from clarity_pipeline.panel.metric_words import shown
 from clarity_pipeline.panel.sparklines import sparkline
 from clarity_pipeline.panel.templating import page
 from clarity_pipeline.panel.wording import STATES
@@ -44,7 +45,7 @@ _COLUMNS: Final[Mapping[OverviewSort, tuple[str, str]]] = {
     OverviewSort.FRESHNESS: ("Latest day", "UTC"),
     OverviewSort.LAST_SYNCED: ("Last synced", ""),
     OverviewSort.QUOTA: ("Calls", "today"),
-    OverviewSort.RAGE_CLICK_RATE: ("Rage clicks", "per session, 30 days"),
+    OverviewSort.RAGE_CLICK_RATE: ("Rage clicks", "per 100 sessions, 30 days"),
     OverviewSort.SESSIONS: ("Sessions", "7 days"),
 }
 """The heading of each column, and what it is about beneath."""
@@ -130,6 +131,10 @@ def show_overview(
         columns=_COLUMNS,
         pages=max(1, -(-overview.matching // ROWS_PER_PAGE)),
         states=STATES,
+        rates={
+            row.business_id: shown("clarity_rage_click_rate", row.rage_click_rate)
+            for row in overview.rows
+        },
         sparks={row.business_id: sparkline(row.rage_click_rates) for row in overview.rows},
     )
 

@@ -88,11 +88,6 @@ def number(value: float | None, *, digits: int = 0) -> str:
     return UNKNOWN if value is None else f"{value:,.{digits}f}"
 
 
-def percent(value: float | None, *, digits: int = 1) -> str:
-    """A share of one as per cent; a dash for what is not known."""
-    return UNKNOWN if value is None else f"{100 * value:.{digits}f} %"
-
-
 def duration(seconds: float | None) -> str:
     """As "4.2 s" or "3 min 5 s"; a dash for what is not known."""
     if seconds is None:
@@ -118,7 +113,6 @@ _globals.update(static_url=static_url, form_token_field=form_token_field)
 _environment.filters.update(
     instant=instant,
     number=number,
-    percent=percent,
     day=day_words,
     short_day=short_day,
     duration=duration,

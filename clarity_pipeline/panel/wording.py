@@ -6,11 +6,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
 
+from clarity_pipeline.domain.access import Principal, Role
 from clarity_pipeline.domain.connections import ConnectionState
 from clarity_pipeline.domain.day_history import DayWord
 from clarity_pipeline.domain.quota import CallOutcome
 from clarity_pipeline.domain.quota_slots import SlotKind
 from clarity_pipeline.domain.sync_jobs import JobStatus, Trigger
+from clarity_pipeline.operations.sync_requests import RequestProgress
+from clarity_pipeline.operations.sync_watch import SyncWatch
 
 
 @dataclass(frozen=True, slots=True)
@@ -201,6 +204,13 @@ _ADVICE: Final[Mapping[str, str]] = {
 def advice_for(error_code: str | None) -> str:
     """What to do about an error of a sync; ours are those that have no sentence of their own."""
     return _ADVICE.get(error_code or "", _OUR_FAULT)
+
+
+def progress_sentence(progress: RequestProgress | SyncWatch, principal: Principal) -> str:
+    """How far a sync is; whoever cannot see to the worker is told who can."""
+    if progress.is_overlooked and principal.role is Role.CLIENT:
+        return "The worker has not picked this up yet; your agency has to look at it."
+    return progress.sentence
 
 
 def words_of_test(result: str) -> Words:

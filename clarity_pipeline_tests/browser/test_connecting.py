@@ -123,6 +123,34 @@ def test_pausing_and_resuming_is_one_switch(site: Site) -> None:
     expect(page.locator("#sync-enabled")).to_have_attribute("aria-checked", "true")
 
 
+def press(page: Page, selector: str, key: str) -> None:
+    """Go with Tab to an element from wherever the focus is, and press a key there."""
+    target = page.locator(selector)
+    for _ in range(60):
+        if target.evaluate("(element) => element === document.activeElement"):
+            page.keyboard.press(key)
+            return
+        page.keyboard.press("Tab")
+    raise AssertionError(f"{selector} cannot be reached with the Tab key")
+
+
+def test_connecting_testing_and_pausing_need_no_mouse(site: Site) -> None:
+    agency = site.agency
+    add_business(agency.database, business_id="acme", name="Acme", now=agency.now)
+    agency.emulator.control.put_projects([EmulatedProject("project001", 1)])
+    page = site.sign_in("ada@agency.example", ACME)
+    press(page, "#project-id", "Home")
+    page.keyboard.type("project001")
+    press(page, "#api-token", "Home")
+    page.keyboard.insert_text(emulator_token("project001"))
+    page.keyboard.press("Enter")
+    expect(page.locator("#state")).to_have_text("Not tested yet")
+    press(page, "#test-connection", "Enter")
+    expect(page.locator("#state")).to_have_text("Connected")
+    press(page, "#sync-enabled", "Space")
+    expect(page.locator("#state")).to_have_text("Paused")
+
+
 def test_a_refused_token_switches_the_sync_off_and_a_new_one_switches_it_on(site: Site) -> None:
     project = site.agency.connect("acme")
     site.agency.emulator.control.revoke_token(project.project_id)

@@ -14,6 +14,7 @@ from starlette.testclient import TestClient
 from clarity_pipeline.domain.access import KeyScope
 from clarity_pipeline.domain.audit import AuditAction
 from clarity_pipeline.domain.sync_jobs import JobStatus, Trigger
+from clarity_pipeline.domain.sync_requests import NOBODY_AFTER
 from clarity_pipeline.panel.guard import FORM_TOKEN_HEADER
 from clarity_pipeline.store import businesses, connections, sync_jobs
 from clarity_pipeline.store.audit_log import AuditEntry, list_audit
@@ -252,6 +253,22 @@ def test_a_sync_is_asked_for_once_and_followed(door: Door) -> None:
     assert {e.action for e in door.audit()} == {AuditAction.SYNC_REQUESTED}
 
 
+def test_a_request_that_nobody_picks_up_is_told_in_detail_to_those_who_can_look(
+    door: Door, panel: Panel
+) -> None:
+    asked = door.post("/sync-requests", {}).json()
+    assert asked["message"] == "Waiting for the worker."
+    panel.agency.move_to(panel.agency.now + NOBODY_AFTER)
+    for reply in (door.get(f"/sync-requests/{asked['id']}"), door.post("/sync-requests", {})):
+        message = reply.json()["message"]
+        if "client" in door.base:
+            assert message == (
+                "The worker has not picked this up yet; your agency has to look at it."
+            )
+        else:
+            assert "is the Dagster daemon running" in message
+
+
 def test_a_sync_that_cannot_be_done_is_refused(door: Door) -> None:
     assert_problem(door.post("/sync-requests", {"day": "2026-11-02"}), 422, "invalid_day")
     assert_problem(door.post("/sync-requests", {"day": "0"}), 422, "invalid_request")
@@ -324,6 +341,43 @@ def test_jobs_are_read_page_by_page_and_by_status(door: Door, panel: Panel) -> N
     lines = door.get("/jobs", params={"format": "csv"}).text.splitlines()
     assert lines[0].startswith("id,day,trigger,status,started_at")
     assert len(lines) == 4
+
+
+def test_a_job_that_runs_has_no_end_yet(door: Door, panel: Panel) -> None:
+    sync_jobs.start_jobs(
+        panel.agency.database,
+        business_ids=["acme"],
+        day=DAY,
+        trigger=Trigger.SCHEDULE,
+        dagster_run_id="run",
+        now=panel.agency.now,
+    )
+    (job,) = door.get("/jobs", params={"status": "running"}).json()["jobs"]
+    assert (job["status"], job["started_at"]) == ("running", "2026-11-02T00:15:00Z")
+    assert (job["finished_at"], job["duration_seconds"]) == (None, None)
+    head, line = door.get("/jobs", params={"format": "csv"}).text.splitlines()
+    cells = dict(zip(head.split(","), line.split(","), strict=True))
+    assert (cells["status"], cells["finished_at"]) == ("running", "")
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "body"),
+    [
+        ("PUT", "/config", {"project_id": "project001"}),
+        ("POST", "/test", {}),
+        ("PUT", "/enabled", {"enabled": False}),
+        ("POST", "/sync-requests", {}),
+    ],
+)
+def test_a_body_with_a_name_that_is_not_known_changes_nothing(
+    door: Door, method: str, path: str, body: dict[str, Any]
+) -> None:
+    sent = body | {"business_id": "globex"}
+    reply = door.program.request(method, door.base + path, json=sent)
+    problem = assert_problem(reply, 422, "invalid_request")
+    assert [error["pointer"] for error in problem["errors"]] == ["body/business_id"]
+    assert door.audit() == []
+    assert door.panel.agency.calls() == []
 
 
 def test_of_a_shared_project_a_client_learns_only_that_calls_are_used(

@@ -86,6 +86,18 @@ def test_a_refusal_has_its_code_in_the_document(panel: Panel) -> None:
     assert codes_of(test, "409") == ["last_call_unconfirmed", "not_connected"]
 
 
+def test_neither_a_request_nor_an_answer_has_anything_that_is_not_in_the_document(
+    panel: Panel,
+) -> None:
+    schemas = document_of(panel)["components"]["schemas"]
+    open_ones = [
+        name
+        for name, schema in schemas.items()
+        if "properties" in schema and schema.get("additionalProperties") is not False
+    ]
+    assert open_ones == []
+
+
 def test_a_token_is_write_only_in_the_document(panel: Panel) -> None:
     schemas = document_of(panel)["components"]["schemas"]
     token = schemas["ConnectionChange"]["properties"]["token"]

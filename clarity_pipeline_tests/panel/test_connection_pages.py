@@ -13,6 +13,7 @@ from clarity_pipeline.domain.connections import ConnectionState
 from clarity_pipeline.domain.dimensions import DEFAULT_COMBOS, URL_DEVICE, DimensionCombo
 from clarity_pipeline.domain.quota import Purpose
 from clarity_pipeline.domain.sync_jobs import JobStatus, Trigger
+from clarity_pipeline.domain.sync_requests import NOBODY_AFTER
 from clarity_pipeline.panel.wording import STATES
 from clarity_pipeline.store import businesses, connections, quota_ledger, sync_jobs, sync_requests
 from clarity_pipeline.store.audit_log import AuditEntry, list_audit
@@ -458,6 +459,21 @@ def test_sync_now_writes_a_request_which_the_page_then_follows(panel: Panel) -> 
     send(browser, "sync")
     assert len(sync_requests.open_requests(agency.database, now=agency.now)) == 1
     assert audited(agency)[0].action is AuditAction.SYNC_REQUESTED
+
+
+def test_a_request_that_nobody_picks_up_names_the_worker_to_the_agency_alone(panel: Panel) -> None:
+    panel.agency.connect("acme")
+    person, client = panel.agency_person(), panel.client_of("acme")
+    send(client, "sync", base="/client/clarity")
+    panel.agency.move_to(panel.agency.now + NOBODY_AFTER)
+    for part in ("", "/progress"):
+        of_agency = look(person, ACME + part).attributes("sync-progress")["data-announce"]
+        assert "is the Dagster daemon running" in of_agency
+        of_client = look(client, f"/client/clarity{part}")
+        assert of_client.attributes("sync-progress")["data-announce"] == (
+            "The worker has not picked this up yet; your agency has to look at it."
+        )
+        assert "Dagster" not in of_client.text("sync-progress")
 
 
 def test_the_page_follows_a_request_from_waiting_to_its_rows_and_then_stops(panel: Panel) -> None:

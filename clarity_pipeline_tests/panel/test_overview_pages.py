@@ -14,6 +14,7 @@ from clarity_pipeline_tests.factories import make_token
 from clarity_pipeline_tests.landing import land_days
 from clarity_pipeline_tests.panel.conftest import Panel
 from clarity_pipeline_tests.panel.reading import Page
+from clarity_pipeline_tests.stored_days import store_day, sums
 
 PURGE = "/agency/businesses/acme/clarity/purge"
 
@@ -69,6 +70,14 @@ def test_every_business_is_a_row_with_its_state_and_leads_to_its_page(panel: Pan
     assert "0 of 10" in said
     links = {each["href"] for each in page.with_attribute("href")}
     assert "/agency/businesses/globex/clarity" in links
+
+
+def test_rage_clicks_are_per_100_sessions_for_a_session_can_have_several(panel: Panel) -> None:
+    add(panel.agency, "acme")
+    store_day(panel.agency.database, DAY, sums(rage_clicks=25, rage_click_sessions=10))
+    page = look(panel.agency_person())
+    assert "per 100 sessions" in page.text("sort-rage_click_rate")
+    assert " 250.0 " in page.text("businesses")
 
 
 def test_businesses_are_searched_and_filtered_and_the_filter_says_how_many_there_are(

@@ -119,9 +119,20 @@ def test_a_sandboxed_page_is_not_ours(panel: Panel) -> None:
 
 def test_a_name_that_is_not_ours_is_refused(make_panel: Callable[..., Panel]) -> None:
     panel = make_panel(panel_url=HTTPS)
-    for host in ("evil.example", "clarity.agency.example.evil.example", "", "x@127.0.0.1"):
+    for host in (
+        "evil.example",
+        "clarity.agency.example.evil.example",
+        "",
+        "x@127.0.0.1",
+        "[",
+        "a/api/",
+    ):
         reply = panel.anybody().get("/login", headers={"host": host})
-        assert (reply.status_code, reply.text) == (400, "Invalid host header"), host
+        assert reply.status_code == 400, host
+        assert "does not answer under that name" in reply.text
+        assert "frame-ancestors" in reply.headers["content-security-policy"]
+        problem = panel.anybody().get("/api/openapi.json", headers={"host": host})
+        assert (problem.status_code, problem.json()["code"]) == (400, "unknown_host"), host
     for host in ("clarity.agency.example", "127.0.0.1:8300", "localhost", "[::1]:8300"):
         assert panel.anybody().get("/login", headers={"host": host}).status_code == 200, host
 

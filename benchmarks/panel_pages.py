@@ -30,6 +30,7 @@ from clarity_pipeline.domain.agency_overview import OverviewSort
 from clarity_pipeline.domain.days import due_at
 from clarity_pipeline.domain.insight import WINDOW_LENGTHS
 from clarity_pipeline.panel.app import create_app
+from clarity_pipeline.panel.serve import imports_set_aside
 from clarity_pipeline.panel.services import PanelServices
 from clarity_pipeline.settings import Settings
 from clarity_pipeline.store.database import Database
@@ -93,7 +94,8 @@ def browser(database: Database) -> Generator[TestClient]:
         create_app(services), base_url="http://127.0.0.1:8300", follow_redirects=False
     ) as client:
         client.cookies.set("clarity_session", secret)
-        yield client
+        with imports_set_aside():
+            yield client
 
 
 def measure(client: TestClient, address: str, *, requests: int) -> tuple[list[float], list[float]]:

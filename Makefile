@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 CHROMIUM := /usr/bin/chromium
 
-.PHONY: demo dev test browser lint types check benchmark faulty-day soak lock clean
+.PHONY: demo dev test browser lint types check benchmark faulty-day panel-pages soak lock clean
 
 demo: $(READY)
 	@$(BIN)/clarity demo
@@ -42,6 +42,9 @@ benchmark: $(READY)
 
 faulty-day: $(READY)
 	@$(BIN)/python -m benchmarks.faulty_day
+
+panel-pages: $(READY)
+	@$(BIN)/python benchmarks/panel_pages.py
 
 soak: $(READY)
 	@$(BIN)/python -m benchmarks.soak

@@ -24,10 +24,10 @@ from clarity_pipeline.domain.agency_overview import (
 from clarity_pipeline.domain.connections import ConnectionState
 from clarity_pipeline.domain.errors import InvalidRequest
 from clarity_pipeline.domain.insight import Window, check_limit, latest_window
-from clarity_pipeline.domain.quota import QuotaState
+from clarity_pipeline.domain.quota import QuotaState, QuotaUsage
 from clarity_pipeline.operations.connection_status import connection_states
 from clarity_pipeline.store import connections, quota_ledger, window_sums
-from clarity_pipeline.store.connections import ConnectionRecord
+from clarity_pipeline.store.connections import ConnectionOutline
 from clarity_pipeline.store.database import Database
 from clarity_pipeline.store.window_sums import RageClickDay
 
@@ -55,13 +55,16 @@ def agency_overview(
     check_limit(limit)
     if offset < 0:
         raise InvalidRequest(f"{offset} is no offset; ask for 0 or more.")
-    everybody = connections.list_connections(database)
+    everybody = connections.list_outlines(database)
+    usage = quota_ledger.quota_usage(database, now=now)
     searched = [record for record in everybody if is_searched(record, search)]
-    state_of = connection_states(database, searched, now=now, overview_default=overview_default)
+    state_of = connection_states(
+        database, searched, usage=usage, now=now, overview_default=overview_default
+    )
     found = [
         record for record in searched if not states or state_of[record.business_id] in set(states)
     ]
-    keys = _sort_keys(database, sort, found, state_of=state_of, now=now)
+    keys = _sort_keys(database, sort, found, state_of=state_of, usage=usage, now=now)
     shown = ranked(found, keys, descending=descending)[offset : offset + limit]
     counts = Counter(state_of.values())
     return AgencyOverview(
@@ -77,9 +80,10 @@ def agency_overview(
 def _sort_keys(
     database: Database,
     sort: OverviewSort,
-    found: Sequence[ConnectionRecord],
+    found: Sequence[ConnectionOutline],
     *,
     state_of: Mapping[str, ConnectionState],
+    usage: Mapping[str, QuotaUsage],
     now: datetime,
 ) -> Mapping[str, Any]:
     """What each business is sorted by, by id; None or absent where it is unknown."""
@@ -96,7 +100,13 @@ def _sort_keys(
             ids = [record.business_id for record in found]
             return window_sums.latest_days(database, business_ids=ids)
         case OverviewSort.QUOTA:
-            return _calls_used(database, found, now=now)
+            return {
+                record.business_id: usage[record.project_id].used
+                if record.project_id in usage
+                else 0
+                for record in found
+                if record.project_id is not None
+            }
         case OverviewSort.RAGE_CLICK_RATE:
             window = latest_window(now, length=SERIES_LENGTH)
             sums = window_sums.sum_rage_clicks(database, window=window)
@@ -106,22 +116,9 @@ def _sort_keys(
             return window_sums.sum_sessions(database, window=window)
 
 
-def _calls_used(
-    database: Database, found: Sequence[ConnectionRecord], *, now: datetime
-) -> dict[str, int]:
-    projects = {
-        record.business_id: record.project_id for record in found if record.project_id is not None
-    }
-    usage = quota_ledger.quota_usage(database, project_ids=set(projects.values()), now=now)
-    return {
-        business_id: usage[project_id].used if project_id in usage else 0
-        for business_id, project_id in projects.items()
-    }
-
-
 def _rows(
     database: Database,
-    shown: Sequence[ConnectionRecord],
+    shown: Sequence[ConnectionOutline],
     *,
     state_of: Mapping[str, ConnectionState],
     now: datetime,
@@ -139,6 +136,7 @@ def _rows(
     days: dict[str, list[RageClickDay]] = {business_id: [] for business_id in ids}
     for day in window_sums.read_rage_click_days(database, business_ids=ids, window=series):
         days[day.business_id].append(day)
+    series_days = series.days()
     recent = latest_window(now, length=SESSIONS_LENGTH)
     return tuple(
         _row(
@@ -147,7 +145,7 @@ def _rows(
             quota=quotas[record.project_id] if record.project_id else None,
             latest_day=latest_days.get(record.business_id),
             days=days[record.business_id],
-            series=series,
+            series_days=series_days,
             recent=recent,
         )
         for record in shown
@@ -155,13 +153,13 @@ def _rows(
 
 
 def _row(
-    record: ConnectionRecord,
+    record: ConnectionOutline,
     *,
     state: ConnectionState,
     quota: QuotaState | None,
     latest_day: date | None,
     days: Sequence[RageClickDay],
-    series: Window,
+    series_days: Sequence[date],
     recent: Window,
 ) -> OverviewRow:
     rate_of_day = {day.day: _rate(day.rage_clicks, day.rage_click_sessions) for day in days}
@@ -179,7 +177,7 @@ def _row(
         rage_click_rate=_rate(
             _total(day.rage_clicks for day in days), sum(day.rage_click_sessions for day in days)
         ),
-        rage_click_rates=tuple(rate_of_day.get(day) for day in series.days()),
+        rage_click_rates=tuple(rate_of_day.get(day) for day in series_days),
         sessions=_total(day.sessions for day in days if day.day >= recent.start),
     )
 

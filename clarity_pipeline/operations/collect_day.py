@@ -33,7 +33,7 @@ from clarity_pipeline.operations.recover_day import plan_day_recovery, recovered
 from clarity_pipeline.operations.token_refusals import switch_off_refused
 from clarity_pipeline.operations.workers import this_worker
 from clarity_pipeline.store import connections, exports, quota_ledger, sync_jobs
-from clarity_pipeline.store.connections import ConnectionRecord
+from clarity_pipeline.store.connections import ConnectionOutline, ConnectionRecord
 from clarity_pipeline.store.database import Database
 
 logger = logging.getLogger(__name__)
@@ -276,7 +276,7 @@ def should_have(record: ConnectionRecord, day: date) -> bool:
     return record.is_enabled and day >= first_day_of(record)
 
 
-def wants_overview(record: ConnectionRecord, overview_default: bool) -> bool:  # noqa: FBT001
+def wants_overview(record: ConnectionOutline, overview_default: bool) -> bool:  # noqa: FBT001
     """Whether a business's day includes the fifth call: its own setting, else the default."""
     return overview_default if record.overview is None else record.overview
 

@@ -11,7 +11,7 @@ from datetime import datetime
 from typing import Any, Final
 
 from pydantic import SecretStr
-from sqlalchemy import Connection, Row, RowMapping, Select, insert, select, update
+from sqlalchemy import Connection, Row, RowMapping, Select, func, insert, select, update
 from sqlalchemy.dialects import postgresql, sqlite
 
 from clarity_pipeline.domain.connection_list import ConnectionRow
@@ -30,11 +30,10 @@ _ENABLED: Final[dict[str, Any]] = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class ConnectionRecord:
-    """What is known of a business's connection, without the token; instants are UTC.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ConnectionOutline:
+    """What decides how a business's connection stands, for lists of all; instants are UTC.
 
-    `token_trusted_since` is when a person last vouched for the token, by connecting or enabling;
     `overview` is None where the business follows the setting. `created_at` is when it was first
     connected; for a business that never was, it is when the business was added.
     """
@@ -42,24 +41,33 @@ class ConnectionRecord:
     business_id: str
     name: str
     project_id: str | None
-    token_fingerprint: str | None
-    token_last4: str | None
-    token_expires_at: datetime | None
-    token_trusted_since: datetime | None
-    sync_enabled: bool
     disabled_by: DisabledBy | None
-    disabled_reason: str | None
-    disabled_at: datetime | None
     last_tested_at: datetime | None
     last_test_result: str | None
     last_synced_at: datetime | None
     overview: bool | None
     created_at: datetime
-    updated_at: datetime
 
     @property
     def is_connected(self) -> bool:
         return self.project_id is not None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ConnectionRecord(ConnectionOutline):
+    """All that is known of a business's connection, without the token; instants are UTC.
+
+    `token_trusted_since` is when a person last vouched for the token, by connecting or enabling.
+    """
+
+    token_fingerprint: str | None
+    token_last4: str | None
+    token_expires_at: datetime | None
+    token_trusted_since: datetime | None
+    sync_enabled: bool
+    disabled_reason: str | None
+    disabled_at: datetime | None
+    updated_at: datetime
 
     @property
     def is_enabled(self) -> bool:
@@ -100,6 +108,51 @@ def list_connections(
         if business_ids is not None:
             check_businesses_exist(connection, business_ids)
         return [_record(row) for row in connection.execute(statement).mappings()]
+
+
+def list_outlines(database: Database) -> list[ConnectionOutline]:
+    """Every business, connected or not, by id: a third of `list_connections`, and of its time."""
+    config = business_config.c
+    statement = (
+        select(
+            businesses.c.id,
+            businesses.c.name,
+            config.project_id,
+            config.disabled_by,
+            config.last_tested_at,
+            config.last_test_result,
+            config.last_synced_at,
+            config.overview,
+            func.coalesce(config.created_at, businesses.c.created_at),
+        )
+        .select_from(businesses.outerjoin(business_config))
+        .order_by(businesses.c.id)
+    )
+    with database.reading() as connection:
+        return [
+            ConnectionOutline(
+                business_id=business_id,
+                name=name,
+                project_id=project_id,
+                disabled_by=disabled_by and DisabledBy(disabled_by),
+                last_tested_at=last_tested_at,
+                last_test_result=last_test_result,
+                last_synced_at=last_synced_at,
+                overview=overview,
+                created_at=created_at,
+            )
+            for (
+                business_id,
+                name,
+                project_id,
+                disabled_by,
+                last_tested_at,
+                last_test_result,
+                last_synced_at,
+                overview,
+                created_at,
+            ) in connection.execute(statement).all()
+        ]
 
 
 def save_connection(

@@ -6,9 +6,8 @@ from collections.abc import Collection
 from dataclasses import dataclass
 from datetime import date, datetime
 
-from sqlalchemy import Date, case, column, exists, func, select, values
+from sqlalchemy import case, exists, func, select
 
-from clarity_pipeline.domain.days import days_between
 from clarity_pipeline.domain.exports import Verdict
 from clarity_pipeline.domain.sync_jobs import JobStatus, Trigger
 from clarity_pipeline.store.database import Database
@@ -87,7 +86,7 @@ def landed_slices(
                 window_end=row.window_end,
                 truncated=bool(row.truncated),
             )
-            for row in connection.execute(statement)
+            for row in connection.execute(statement).all()
         ]
 
 
@@ -114,7 +113,7 @@ def built_slices(
                 truncated=row.truncated,
                 is_derived=row.subtracted_export_id is not None,
             )
-            for row in connection.execute(statement)
+            for row in connection.execute(statement).all()
         ]
 
 
@@ -153,19 +152,27 @@ def telling_jobs(
                 error_code=row.error_code,
                 error_message=row.error_message,
             )
-            for row in connection.execute(statement)
+            for row in connection.execute(statement).all()
         }
 
 
 def scheduled_days(database: Database, *, start: date, end: date) -> set[date]:
     """The days that the schedule has collected for anybody."""
     table = sync_jobs.c
-    # A look into the index per day: a thousand businesses have a thousand jobs of each.
+    # From one day that has jobs to the next, by a look into the index: a thousand businesses have
+    # a thousand jobs of each.
     days = (
-        values(column("day", Date), name="days")
-        .data([(day,) for day in days_between(start, end)])
-        .cte()
+        select(func.min(table.date).label("day"))
+        .where(table.date.between(start, end))
+        .cte("days", recursive=True)
     )
+    of_step = sync_jobs.alias()
+    next_day = (
+        select(func.min(of_step.c.date))
+        .where(of_step.c.date > days.c.day, of_step.c.date <= end)
+        .scalar_subquery()
+    )
+    days = days.union_all(select(next_day).where(days.c.day.is_not(None)))
     was_scheduled = exists().where(
         table.date == days.c.day, table.trigger == Trigger.SCHEDULE.value
     )

@@ -132,26 +132,26 @@ def list_exports(
 
 
 def landed_combos(
-    database: Database, *, day: date, business_ids: Collection[str]
+    database: Database, *, day: date, business_ids: Collection[str] | None = None
 ) -> dict[str, int]:
     """How many combos of a day have a reply that stands for them (domain.collection), by business.
 
-    A business without any is left out.
+    Of all businesses, or those named; one without any is left out.
     """
     column = raw_exports.c
     statement = (
-        select(column.business_id, func.count(column.dimension_set.distinct()).label("combos"))
+        select(column.business_id, func.count(column.dimension_set.distinct()))
         .where(
             column.date == day,
-            column.business_id.in_(set(business_ids)),
             column.verdict == Verdict.ACCEPTED.value,
             column.num_of_days == 1,
         )
         .group_by(column.business_id)
     )
+    if business_ids is not None:
+        statement = statement.where(column.business_id.in_(set(business_ids)))
     with database.reading() as connection:
-        rows = connection.execute(statement).all()
-    return {row.business_id: row.combos for row in rows}
+        return {row[0]: row[1] for row in connection.execute(statement).all()}
 
 
 def read_export(database: Database, export_id: int) -> LandedExport:

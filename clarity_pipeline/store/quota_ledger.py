@@ -309,20 +309,26 @@ def _state(
 
 
 def quota_usage(
-    database: Database, *, project_ids: Collection[str], now: datetime
+    database: Database, *, project_ids: Collection[str] | None = None, now: datetime
 ) -> dict[str, QuotaUsage]:
-    """How many calls of the UTC day of `now` are used; a project without a call is left out."""
+    """How many calls of the UTC day of `now` are used.
+
+    By the projects that businesses are connected to, or those named; one without a call is left
+    out.
+    """
     column = api_calls.c
     limited = case((column.outcome == CallOutcome.RATE_LIMITED.value, 1))
+    # Projects by name even where all are asked for: by the day alone every call would be read.
+    asked = select(business_config.c.project_id) if project_ids is None else list(set(project_ids))
     statement = (
         select(column.project_id, func.max(column.slot), func.count(limited))
-        .where(column.project_id.in_(set(project_ids)), column.utc_day == utc_day_of(now))
+        .where(column.project_id.in_(asked), column.utc_day == utc_day_of(now))
         .group_by(column.project_id)
     )
     with database.reading() as connection:
         return {
             project_id: QuotaUsage(used=used, rate_limited=refusals > 0)
-            for project_id, used, refusals in connection.execute(statement)
+            for project_id, used, refusals in connection.execute(statement).all()
         }
 
 
@@ -456,10 +462,11 @@ def _owed(
     owed: dict[str, set[OwedCall]] = {project_id: set() for project_id in calls}
     yesterday = utc_day - timedelta(days=1)
     config, jobs, landed = business_config.c, sync_jobs.c, raw_exports.c
-    # Correlated: jobs have an index by business, and none by day alone.
     settled_by_schedule = exists().where(
         jobs.business_id == config.business_id,
-        jobs.date == yesterday,
+        # A range, though of one day: SQLite would else look by day and trigger, which all jobs of
+        # the day share, and not by business and day.
+        jobs.date.between(yesterday, yesterday),
         jobs.trigger == Trigger.SCHEDULE.value,
         jobs.finished_at.is_not(None),
     )

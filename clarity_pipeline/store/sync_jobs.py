@@ -283,9 +283,12 @@ class JobOutcome:
 
 
 def outcomes_of_day(
-    database: Database, *, day: date, business_ids: Collection[str]
+    database: Database, *, day: date, business_ids: Collection[str] | None = None
 ) -> dict[str, list[JobOutcome]]:
-    """How the jobs about this day stand, by business, newest first; one without any is left out."""
+    """How the jobs about this day stand, by business, newest first.
+
+    Of all businesses, or those named; one without any is left out.
+    """
     jobs = sync_jobs.c
     statement = (
         select(
@@ -293,16 +296,18 @@ def outcomes_of_day(
             jobs.trigger,
             jobs.status,
             jobs.error_code,
-            func.coalesce(jobs.finished_at, jobs.started_at).label("at"),
+            func.coalesce(jobs.finished_at, jobs.started_at),
         )
-        .where(jobs.business_id.in_(set(business_ids)), jobs.date == day)
+        .where(jobs.date == day)
         .order_by(jobs.id.desc())
     )
+    if business_ids is not None:
+        statement = statement.where(jobs.business_id.in_(set(business_ids)))
     outcomes: dict[str, list[JobOutcome]] = {}
     with database.reading() as connection:
-        for row in connection.execute(statement):
-            outcomes.setdefault(row.business_id, []).append(
-                JobOutcome(Trigger(row.trigger), JobStatus(row.status), row.error_code, row.at)
+        for business_id, trigger, status, error_code, at in connection.execute(statement).all():
+            outcomes.setdefault(business_id, []).append(
+                JobOutcome(Trigger(trigger), JobStatus(status), error_code, at)
             )
     return outcomes
 

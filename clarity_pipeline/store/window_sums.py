@@ -240,7 +240,7 @@ def read_rage_click_days(
         .order_by(table.date)
     )
     with database.reading() as connection:
-        return [RageClickDay(*row) for row in connection.execute(statement)]
+        return [RageClickDay(*row) for row in connection.execute(statement).all()]
 
 
 def sum_sessions(database: Database, *, window: Window) -> dict[str, int | None]:
@@ -254,7 +254,7 @@ def sum_sessions(database: Database, *, window: Window) -> dict[str, int | None]
     with database.reading() as connection:
         return {
             business_id: None if total is None else int(total)
-            for business_id, total in connection.execute(statement)
+            for business_id, total in connection.execute(statement).all()
         }
 
 
@@ -269,7 +269,7 @@ def sum_rage_clicks(database: Database, *, window: Window) -> dict[str, tuple[in
     with database.reading() as connection:
         return {
             business_id: (None if events is None else int(events), int(sessions))
-            for business_id, events, sessions in connection.execute(statement)
+            for business_id, events, sessions in connection.execute(statement).all()
         }
 
 

@@ -23,7 +23,7 @@ def parse_rule(document: str | bytes | Mapping[str, Any]) -> Rule:
     try:
         return Rule.model_validate(document)
     except ValidationError as error:
-        bad_fields = [BadField(_path(found, document), _reason(found)) for found in error.errors()]
+        bad_fields = _bad_fields(error.errors(), document)
     first, *others = bad_fields
     where = f"{first.path}: " if first.path else ""
     more = f" (and {len(others)} more)" if others else ""
@@ -33,9 +33,9 @@ def parse_rule(document: str | bytes | Mapping[str, Any]) -> Rule:
 
 
 def canonical_json(rule: Rule) -> str:
-    """The one JSON text of a rule: keys sorted, defaults written out, nothing that is absent."""
+    """The one JSON text of a rule: keys sorted, and defaults written out, for they may change."""
     return json.dumps(
-        rule.model_dump(mode="json", by_alias=True, exclude_none=True),
+        rule.model_dump(mode="json", by_alias=True),
         sort_keys=True,
         separators=(",", ":"),
         ensure_ascii=False,
@@ -81,6 +81,17 @@ def _without_repeated_names(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return found
 
 
+def _bad_fields(errors: Sequence[ErrorDetails], document: object) -> list[BadField]:
+    found = [(error, _path(error, document)) for error in errors]
+    paths = [path for _, path in found]
+    return [
+        BadField(path, _reason(error))
+        for error, path in found
+        # A list of which every item is wrong is called empty as well.
+        if error["type"] != "too_short" or not any(each.startswith(f"{path}[") for each in paths)
+    ]
+
+
 def _path(error: ErrorDetails, document: object) -> str:
     """Where it went wrong, without the names of alternatives that pydantic puts in between."""
     path, here, parts = "", document, error["loc"]
@@ -109,8 +120,12 @@ def _reason(error: ErrorDetails) -> str:
             return "its `kind` is missing"
         case "union_tag_invalid":
             return f"its `kind` is one of {error.get('ctx', {}).get('expected_tags')}"
+        case "too_short":
+            return f"it needs at least {error.get('ctx', {}).get('min_length')}"
         case _:
-            return f"{_shown(error['input'])}{error['msg'].removeprefix('Input ')}"
+            # Whoever knows the address of a webhook can call it.
+            shown = "" if "url" in error["loc"] else _shown(error["input"])
+            return f"{shown}{error['msg'].removeprefix('Input ')}"
 
 
 def _shown(given: object) -> str:

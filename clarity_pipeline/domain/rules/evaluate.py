@@ -145,6 +145,22 @@ class Evaluation:
     def fires(self) -> Booleans:
         return self.truth == Truth.TRUE
 
+    def true_when_last_known(
+        self, before: Mapping[str, Booleans] | None = None
+    ) -> dict[str, Booleans]:
+        """What the next evaluation of the same entities takes for `was_true`.
+
+        A condition that is unknown today stays as it was; so does one of an entity that the rule
+        is not about today.
+        """
+        known: dict[str, Booleans] = {}
+        for each in self.evidence:
+            column = np.array((before or {}).get(each.path, np.zeros(len(self.entities), np.bool_)))
+            is_known = each.truth != Truth.UNKNOWN
+            column[self.rows[is_known]] = each.truth[is_known] == Truth.TRUE
+            known[each.path] = column
+        return known
+
     def decision(self, index: int) -> Decision:
         """The decision about the entity at `rows[index]`, with all its evidence."""
         row = int(self.rows[index])
@@ -373,7 +389,7 @@ class _ConditionEvaluation:
             condition=condition,
             truth=truth,
             reason=reason,
-            measured=_finite(np.where(latest.reasons.none, latest.measured, np.nan)),
+            measured=_shown(latest.measured, latest),
             value=_finite(reading.value),
             numerator=_finite(reading.numerator),
             denominator=_finite(reading.denominator),
@@ -386,8 +402,8 @@ class _ConditionEvaluation:
             window_end=_spread_out(latest.span.end, count),
             last_day=reading.last_day,
             threshold=threshold,
-            comparison_value=_finite(latest.comparison_value),
-            spread=_finite(latest.spread),
+            comparison_value=_shown(latest.comparison_value, latest),
+            spread=_shown(latest.spread, latest),
             is_held=is_held,
             consecutive_days=run,
         )
@@ -469,7 +485,7 @@ class _ConditionEvaluation:
             reasons.add(Reason.CHANGE_TOO_LONG_AGO, is_long_ago)
             # No days where the window is not one: they are not to be read.
             start = np.where(is_long_ago, as_of, changed_on) + 1
-            return Span(np.minimum(start, as_of + 1), np.full(len(self.rows), as_of))
+            return Span(start, np.full(len(self.rows), as_of))
         days = window.days if isinstance(window, LastDays) else 1
         return Span(as_of - days + 1, as_of)
 
@@ -585,6 +601,11 @@ def _spread_out(values: int | Integers, count: int) -> Integers:
 def _finite(values: Floats) -> Floats:
     # NaNs have a sign, which differs from one operation to the next and means nothing.
     return np.where(np.isfinite(values), values, np.nan)
+
+
+def _shown(values: Floats, measurement: _Measurement) -> Floats:
+    """What was held against the threshold, and nothing where nothing was."""
+    return _finite(np.where(measurement.reasons.none, values, np.nan))
 
 
 def _number(value: Any) -> float | None:

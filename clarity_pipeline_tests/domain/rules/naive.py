@@ -10,7 +10,7 @@ from typing import Any
 from clarity_pipeline.domain.rules.decisions import Reason, Truth
 from clarity_pipeline.domain.rules.history import Entity, Source
 from clarity_pipeline.domain.rules.metrics import Metric, Origin
-from clarity_pipeline.domain.rules.model import CONFIDENCE_Z, Condition, Node, Rule
+from clarity_pipeline.domain.rules.model import CONFIDENCE_Z, AllOf, Condition, Node, NotOf, Rule
 from clarity_pipeline_tests.domain.rules.histories import Days
 
 Answer = tuple[Truth, Reason | None, float | None, float | None]
@@ -40,11 +40,11 @@ def _tree(
     if isinstance(node, Condition):
         answers[path] = _condition(node, path, rule, entity, history, as_of, was_true.get(path))
         return answers[path][0], path
-    if hasattr(node, "node"):
-        truth, by = _tree(node.node, f"{path}.not", *rest)  # type: ignore[union-attr]
+    if isinstance(node, NotOf):
+        truth, by = _tree(node.node, f"{path}.not", *rest)
         return {0: Truth.TRUE, 1: Truth.FALSE, 2: Truth.UNKNOWN}[truth], by
-    word = "all" if type(node).__name__ == "AllOf" else "any"
-    found = [_tree(each, f"{path}.{word}[{i}]", *rest) for i, each in enumerate(node.nodes)]  # type: ignore[union-attr]
+    word = "all" if isinstance(node, AllOf) else "any"
+    found = [_tree(each, f"{path}.{word}[{i}]", *rest) for i, each in enumerate(node.nodes)]
     order = [Truth.FALSE, Truth.UNKNOWN, Truth.TRUE]
     for truth in order if word == "all" else reversed(order):
         for its_truth, by in found:

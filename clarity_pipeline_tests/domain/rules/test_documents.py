@@ -96,7 +96,7 @@ def test_the_same_rule_has_one_text_however_it_was_written() -> None:
 
 def test_a_rule_cannot_be_changed() -> None:
     with pytest.raises(ValidationError):
-        rule().name = "Another"  # type: ignore[misc]
+        rule().name = "Another"  # pyright: ignore[reportAttributeAccessIssue]
     assert hash(parse_rule(FULL)) == hash(parse_rule(FULL))
 
 
@@ -315,6 +315,7 @@ KEYED = condition(RATE, ">", 0.3, key="rage", leave=0.2)
         ({"scope": {"kind": "one", "business": "A!"}}, "scope.business: 'A!' is not a business id"),
         ({"scope": {"kind": "some", "businesses": ["a", "a"]}}, "scope.businesses: it names"),
         ({"filters": {"statuses": ["deleted"]}}, "filters.statuses[0]: 'deleted' should be"),
+        ({"filters": {"ids": {3}}}, "filters.ids[0]: 3 should be a valid string"),
         ({"filters": {"name_contains": ""}}, "filters.name_contains: '' String"),
         ({"status": "shadow"}, "`shadow_until` is the day on which a shadow ends"),
         ({"status": "armed", "shadow_until": "2026-12-01"}, "`shadow_until` is the day"),

@@ -356,6 +356,8 @@ def test_what_cannot_be_compared_is_unknown(
 ) -> None:
     finding = find(condition(value=1, comparison=compared), daily("spend", *values))
     assert finding.reason == reason
+    numbers = (finding.measured, finding.comparison_value)
+    assert numbers == (None, None) if reason else None not in numbers
     assert (finding.truth == UNKNOWN) == (reason is not None)
 
 
@@ -478,12 +480,28 @@ def test_what_has_begun_ends_at_another_threshold(
 
 
 def test_a_run_of_days_through_hysteresis() -> None:
-    asked, was_true, seen = condition(value=10, leave=5), False, list[Truth]()
+    entities = Entities.of([replace(AN_AD, id="other", level=Level.CAMPAIGN), AN_AD])
+    asked, seen = rule(condition(value=10, leave=5)), list[Truth]()
+    was_true = {"conditions": np.array([True, False])}
     for spent in (8, 11, 8, 6, 5, 8, None, 11, None, 7):
-        found = decide(asked, daily("spend", spent), was_true=was_true).truth
-        was_true = was_true if found == UNKNOWN else found == TRUE
-        seen.append(found)
+        history = series_of([{}, daily("spend", spent)])
+        evaluation = evaluate(
+            asked,
+            entities=entities,
+            series={Source.ADS: history},
+            as_of=AS_OF,
+            was_true=was_true,
+        )
+        before, was_true = was_true, evaluation.true_when_last_known(was_true)
+        assert before["conditions"][0]
+        seen.append(evaluation.decision(0).truth)
     assert seen == [FALSE, TRUE, TRUE, TRUE, FALSE, FALSE, UNKNOWN, TRUE, UNKNOWN, TRUE]
+    assert was_true["conditions"].tolist() == [True, True]
+
+
+def test_what_was_never_known_was_not_true() -> None:
+    evaluation = evaluate(rule(), entities=Entities.of([AN_AD]), series={}, as_of=AS_OF)
+    assert evaluation.true_when_last_known()["conditions"].tolist() == [False]
 
 
 def test_what_takes_days_to_begin_takes_none_to_go_on() -> None:

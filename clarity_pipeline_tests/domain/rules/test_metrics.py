@@ -69,7 +69,7 @@ def daily_sums(draw: st.DrawFn) -> DailySums:
         dead_click_sessions=behind["dead_clicks"],
         quick_back_sessions=behind["quick_backs"],
         scroll_depth_sum=draw(st.floats(0, 1e9)),
-        scroll_depth_page_views=draw(st.floats(0, 1e7)),
+        scroll_depth_page_views=draw(st.just(0.0) | st.floats(0.5, 1e7)),
         engagement_time_ms_sum=draw(st.integers(0, 2**50)),
         engagement_sessions=draw(counts),
     )

@@ -20,6 +20,7 @@ ClarityError                      one sentence: what happened, what to do   exit
 │   ├── PurgeRefused              still connected, a job still running, or not confirmed
 │   ├── InvalidKeyName            an API key's name that is empty, too long, or not printable
 │   ├── UnknownApiKey             no API key of that id
+│   ├── InvalidRule               says something impossible, or is no rule at all
 │   ├── InvalidSetupCode          the set-up link is over, used, replaced, or mistyped
 │   └── AlreadySetUp              the agency has a user, so nobody else is made by a link
 ├── ConfigurationError            a setting cannot be used                            2
@@ -198,6 +199,24 @@ class UnknownApiKey(InputError):
         super().__init__(
             f"There is no API key {key_id}; `clarity api-key list` shows those there are."
         )
+
+
+@dataclass(frozen=True, slots=True)
+class BadField:
+    """A part of a document that cannot be used, by its path, and why."""
+
+    path: str
+    reason: str
+
+
+class InvalidRule(InputError):
+    """`bad_fields` are all that cannot be used; empty where the rule cannot be read as a whole."""
+
+    code = "invalid_rule"
+
+    def __init__(self, message: str, *, bad_fields: Sequence[BadField] = ()) -> None:
+        super().__init__(message)
+        self.bad_fields = tuple(bad_fields)
 
 
 class InvalidSetupCode(InputError):

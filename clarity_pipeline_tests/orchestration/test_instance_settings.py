@@ -110,6 +110,13 @@ def test_dagster_understands_every_setting(settings: Settings) -> None:
         pools = instance.get_concurrency_config().pool_config
         assert queue is not None
         assert queue.max_concurrent_runs == 4
+        assert queue.tag_concurrency_limits == [
+            {
+                "key": "dagster/partition",
+                "value": {"applyLimitPerUniqueValue": True},
+                "limit": 1,
+            }
+        ]
         assert pools.default_pool_limit == 1
         assert str(pools.pool_granularity) == "PoolGranularity.RUN"
 

@@ -198,7 +198,9 @@ def test_the_first_start_prints_a_link_that_makes_the_first_user(desk: Desk) -> 
     assert '"GET /agency/people HTTP/1.1" 200' in err
     for secret in (code, PASSWORD, "hunter2"):
         assert secret not in err
-    with served(desk) as (process, _):
+    with served(desk) as (process, printed):
+        url = printed.split()[4].rstrip(";")
+        assert httpx.get(f"{url}/login", trust_env=False).status_code == 200
         process.send_signal(signal.SIGINT)
         out, _ = process.communicate(timeout=30)
     assert "setup" not in out

@@ -12,8 +12,8 @@ from starlette.responses import Response
 from clarity_pipeline.domain.days import day_collected_at
 from clarity_pipeline.domain.errors import InvalidDay
 from clarity_pipeline.domain.insight import Window
-from clarity_pipeline.domain.spreadsheets import csv_text
 from clarity_pipeline.panel.api_models import Day, Told
+from clarity_pipeline.panel.csv import csv_download
 from clarity_pipeline.panel.guard import Services
 
 USUAL_DAYS: Final = 30
@@ -84,13 +84,11 @@ def csv_response(
     """The rows as a file to keep; `constants` are columns that are the same in every row."""
     constants = constants or {}
     fields = list(model.model_fields)
-    return Response(
-        csv_text(
-            [*constants, *fields],
-            ([*constants.values(), *(getattr(row, name) for name in fields)] for row in rows),
-        ),
-        media_type="text/csv",
-        headers={"Content-Disposition": f'attachment; filename="{name}.csv"'},
+    return csv_download(
+        name,
+        [*constants, *fields],
+        ([*constants.values(), *(getattr(row, field) for field in fields)] for row in rows),
+        for_programs=True,
     )
 
 

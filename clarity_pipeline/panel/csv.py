@@ -1,4 +1,4 @@
-"""Tables as files that people open in a spreadsheet."""
+"""Tables as CSV files, for spreadsheets that people open and for programs."""
 
 from __future__ import annotations
 
@@ -16,11 +16,17 @@ _BYTE_ORDER_MARK: Final = "\ufeff"
 _UNSAFE_IN_NAMES: Final = re.compile(r"[^A-Za-z0-9._-]+")
 
 
-def csv_download(name: str, columns: Sequence[str], rows: Iterable[Sequence[object]]) -> Response:
+def csv_download(
+    name: str,
+    columns: Sequence[str],
+    rows: Iterable[Sequence[object]],
+    *,
+    for_programs: bool = False,
+) -> Response:
     """The table as a file to keep, with what is not safe in a name of a file left out of it."""
     safe = _UNSAFE_IN_NAMES.sub("-", name).strip("-.") or "table"
     return Response(
-        _BYTE_ORDER_MARK + csv_text(columns, rows),
+        ("" if for_programs else _BYTE_ORDER_MARK) + csv_text(columns, rows),
         media_type="text/csv; charset=utf-8",
         headers={"Content-Disposition": f'attachment; filename="{safe}.csv"'},
     )

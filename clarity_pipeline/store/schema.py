@@ -20,6 +20,7 @@ from sqlalchemy import (
     Dialect,
     Double,
     ForeignKey,
+    ForeignKeyConstraint,
     Index,
     Integer,
     LargeBinary,
@@ -35,7 +36,7 @@ from sqlalchemy.types import TypeDecorator, TypeEngine
 
 from clarity_pipeline.store.storable import storable_text
 
-SCHEMA_REVISION: Final = "0003"
+SCHEMA_REVISION: Final = "0004"
 """The newest migration; Database.open compares it before it loads Alembic, which is slow."""
 
 VERSION_TABLE: Final = "clarity_schema_version"
@@ -123,6 +124,8 @@ businesses = Table(
     Column("id", String(64), primary_key=True),
     Column("name", PlainText, nullable=False),
     Column("created_at", UtcDateTime, nullable=False),
+    # Whether its people see the rules about it, and what they decided.
+    Column("client_sees_rules", Boolean, nullable=False, server_default=text("false")),
 )
 
 business_config = Table(
@@ -481,4 +484,195 @@ audit_log = Table(
     Index(None, "business_id", "id"),
     Index(None, "at"),
     sqlite_autoincrement=True,
+)
+
+rules = Table(
+    "rules",
+    metadata,
+    Column("id", BigId, primary_key=True),
+    Column("name", PlainText, nullable=False),
+    Column("version", Integer, nullable=False),
+    Column("status", String(16), nullable=False),
+    Column("document", Json, nullable=False),
+    Column("created_at", UtcDateTime, nullable=False),
+    Column("updated_at", UtcDateTime, nullable=False),
+    # What a rule decided stays on record, so it is put away and never deleted.
+    Column("archived_at", UtcDateTime),
+    Index(
+        "uq_rules_name_in_use",
+        "name",
+        unique=True,
+        sqlite_where=text("archived_at IS NULL"),
+        postgresql_where=text("archived_at IS NULL"),
+    ),
+    sqlite_autoincrement=True,
+)
+
+rule_versions = Table(
+    "rule_versions",
+    metadata,
+    Column("rule_id", BigInteger, ForeignKey("rules.id"), primary_key=True),
+    Column("version", Integer, primary_key=True),
+    Column("document", Json, nullable=False),
+    Column("made_by", PlainText, nullable=False),
+    Column("made_at", UtcDateTime, nullable=False),
+    Column("note", PlainText),
+)
+
+rule_evaluations = Table(
+    "rule_evaluations",
+    metadata,
+    Column("id", BigId, primary_key=True),
+    Column("rule_id", BigInteger, nullable=False),
+    Column("version", Integer, nullable=False),
+    # NULL for entities that belong to nobody.
+    Column("business_id", String(64), ForeignKey("businesses.id")),
+    Column("date", Date, nullable=False),
+    # acting, shadow, or late: of a day so long over that nothing may be done about it.
+    Column("mode", String(16), nullable=False),
+    Column("entities", Integer, nullable=False),
+    Column("fired", Integer, nullable=False),
+    Column("not_fired", Integer, nullable=False),
+    Column("unknown", Integer, nullable=False),
+    Column("reasons", Json, nullable=False),
+    # The inputs and answers of every entity, packed (domain/rules/records.py).
+    Column("evidence", LargeBinary, nullable=False),
+    Column("evidence_hash", String(32), nullable=False),
+    # Entities by condition that were true when last known: what a `leave` threshold goes by.
+    Column("held", Json, nullable=False),
+    Column("evaluated_at", UtcDateTime, nullable=False),
+    Column("dagster_run_id", String(64)),
+    ForeignKeyConstraint(
+        ["rule_id", "version"],
+        ["rule_versions.rule_id", "rule_versions.version"],
+        name="fk_rule_evaluations_rule_version",
+    ),
+    Index(None, "rule_id", "business_id", "date", "id"),
+    Index(None, "business_id", "date"),
+    Index(None, "date"),
+    sqlite_autoincrement=True,
+)
+
+rule_decisions = Table(
+    "rule_decisions",
+    metadata,
+    Column("evaluation_id", BigInteger, ForeignKey("rule_evaluations.id"), primary_key=True),
+    # Its place in the evidence.
+    Column("position", Integer, primary_key=True),
+    Column("rule_id", BigInteger, ForeignKey("rules.id"), nullable=False),
+    Column("business_id", String(64), ForeignKey("businesses.id")),
+    Column("date", Date, nullable=False),
+    Column("entity_id", String(200), nullable=False),
+    Column("entity_name", PlainText, nullable=False),
+    Column("truth", SmallInteger, nullable=False),
+    Column("previous_truth", SmallInteger),
+    Column("decided_by", PlainText, nullable=False),
+    Column("reason", String(32)),
+    Index(None, "rule_id", "date"),
+    Index(None, "business_id", "date"),
+    Index(None, "entity_id", "date"),
+    Index(None, "date"),
+)
+
+rule_actions = Table(
+    "rule_actions",
+    metadata,
+    Column("id", BigId, primary_key=True),
+    Column("evaluation_id", BigInteger, ForeignKey("rule_evaluations.id"), nullable=False),
+    Column("rule_id", BigInteger, ForeignKey("rules.id"), nullable=False),
+    Column("version", Integer, nullable=False),
+    Column("business_id", String(64), ForeignKey("businesses.id")),
+    Column("date", Date, nullable=False),
+    # NULL for an alert or a webhook, which tell of all entities of an evaluation at once.
+    Column("entity_id", String(200)),
+    Column("account_id", String(200)),
+    Column("kind", String(16), nullable=False),
+    Column("action", Json, nullable=False),
+    # Places in the evidence that it is about, budgets and states before and after.
+    Column("detail", Json, nullable=False),
+    # However often a decision is made again, its action is here once.
+    Column("idempotency_key", String(200), nullable=False, unique=True),
+    Column("status", String(16), nullable=False),
+    Column("reason", PlainText),
+    Column("created_at", UtcDateTime, nullable=False),
+    Column("judged_by", PlainText),
+    Column("judged_at", UtcDateTime),
+    Column("attempts", SmallInteger, nullable=False),
+    Column("last_attempt_at", UtcDateTime),
+    Column("next_attempt_at", UtcDateTime),
+    Column("done_at", UtcDateTime),
+    Column("last_error", PlainText),
+    Index(None, "status", "next_attempt_at"),
+    Index(None, "rule_id", "created_at"),
+    Index(None, "entity_id", "id"),
+    Index(None, "business_id", "date"),
+    Index(None, "evaluation_id"),
+    sqlite_autoincrement=True,
+)
+
+rule_switch = Table(
+    "rule_switch",
+    metadata,
+    # One row, or none while nobody has ever touched the switch.
+    Column("id", SmallInteger, primary_key=True, autoincrement=False),
+    Column("is_paused", Boolean, nullable=False),
+    Column("changed_by", PlainText, nullable=False),
+    Column("changed_at", UtcDateTime, nullable=False),
+    Column("note", PlainText),
+    CheckConstraint("id = 1", name="there_is_one_switch"),
+)
+
+ad_accounts = Table(
+    "ad_accounts",
+    metadata,
+    # platform:id on the platform, like that of an entity.
+    Column("id", String(200), primary_key=True),
+    Column("platform", String(20), nullable=False),
+    Column("platform_id", String(150), nullable=False),
+    Column("business_id", String(64), ForeignKey("businesses.id"), nullable=False, index=True),
+    Column("token_ciphertext", PlainText),
+    Column("token_last4", String(4)),
+    Column("created_at", UtcDateTime, nullable=False),
+    Column("updated_at", UtcDateTime, nullable=False),
+    Column("disabled_at", UtcDateTime),
+    Column("disabled_reason", PlainText),
+)
+
+ad_entities = Table(
+    "ad_entities",
+    metadata,
+    # platform:id on the platform.
+    Column("id", String(200), primary_key=True),
+    Column("platform", String(20), nullable=False),
+    Column("platform_id", String(150), nullable=False),
+    Column("level", String(16), nullable=False),
+    Column("parent_id", String(200), index=True),
+    Column("account_id", String(200)),
+    Column("business_id", String(64), ForeignKey("businesses.id"), index=True),
+    Column("name", PlainText, nullable=False),
+    Column("status", String(16), nullable=False),
+    # As it was given, and in the spelling of clarity_url_aggregates.
+    Column("landing_url", PlainText),
+    Column("landing_page", PlainText),
+    Column("daily_budget", Double),
+    Column("currency", String(3)),
+    Column("changed_on", Date),
+    Column("created_at", UtcDateTime, nullable=False),
+    Column("updated_at", UtcDateTime, nullable=False),
+)
+
+ad_entity_metrics = Table(
+    "ad_entity_metrics",
+    metadata,
+    Column("entity_id", String(200), ForeignKey("ad_entities.id"), primary_key=True),
+    Column("date", Date, primary_key=True),
+    Column("spend", Double),
+    Column("impressions", Double),
+    Column("clicks", Double),
+    Column("conversions", Double),
+    Column("revenue", Double),
+    # Any further sums by name, without the `ad.` of a rule.
+    Column("further", Json),
+    Column("updated_at", UtcDateTime, nullable=False),
+    Index(None, "date"),
 )

@@ -151,7 +151,7 @@ def test_a_newer_schema_is_refused_and_left_as_it_is(database_url: str) -> None:
 def test_tables_of_our_names_that_we_did_not_make_are_refused(database_url: str) -> None:
     with Database.open(database_url) as database, database.transaction() as connection:
         connection.execute(text(f"DROP TABLE {schema.VERSION_TABLE}"))
-    with pytest.raises(SchemaMismatch, match=r"'audit_log'.*database of its own"):
+    with pytest.raises(SchemaMismatch, match=r"'ad_accounts'.*database of its own"):
         Database.open(database_url)
 
 

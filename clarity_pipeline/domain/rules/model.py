@@ -595,7 +595,10 @@ class Pause(_Strict):
 
 
 class Resume(_Strict):
-    """Only of what this rule paused itself, while nobody else touched it."""
+    """Once the rule is known not to hold any more, and not before.
+
+    Only of what this rule paused itself, while nobody else touched it; so it stands beside `pause`.
+    """
 
     kind: Literal["resume"]
 
@@ -638,6 +641,23 @@ Action = Annotated[
 _OF_ADS: Final = (Pause, Resume, AdjustBudget)
 
 
+class Limits(_Strict):
+    """How far a rule may go by itself.
+
+    An entity is left alone for `cool_down_hours` after an action on it. Of one kind of action there
+    are at most `actions_per_day` (UTC), and `actions_per_account_per_day` in one ad account. The
+    rule is switched off when it would act on more than `breaker_share` of the entities it looked
+    at, `breaker_min_entities` or more, or when `breaker_errors` of its actions failed in a day.
+    """
+
+    cool_down_hours: Annotated[int, Field(strict=True, ge=0, le=8760)] = 24
+    actions_per_day: Annotated[int, Field(strict=True, ge=1, le=100_000)] = 50
+    actions_per_account_per_day: Annotated[int, Field(strict=True, ge=1, le=100_000)] = 20
+    breaker_share: Share = 0.5
+    breaker_min_entities: Annotated[int, Field(strict=True, ge=1, le=100_000)] = 5
+    breaker_errors: Annotated[int, Field(strict=True, ge=1, le=1000)] = 5
+
+
 class OnData(_Strict):
     """As soon as a business's day is there."""
 
@@ -666,7 +686,11 @@ class RuleStatus(StrEnum):
 
 
 class Rule(_Strict):
-    """When to do what, to which entities, of which businesses."""
+    """When to do what, to which entities, of which businesses.
+
+    With `needs_approval` what it does to ads waits until a person has agreed. Of two rules that
+    want to act on one entity, that of the higher `priority` does.
+    """
 
     name: Annotated[str, Field(min_length=1, max_length=80), AfterValidator(_checked_text)]
     scope: Scope
@@ -675,6 +699,8 @@ class Rule(_Strict):
     filters: Filters = Filters()
     conditions: Node
     actions: Annotated[tuple[Action, ...], Field(min_length=1, max_length=10)]
+    needs_approval: Annotated[bool, Field(strict=True)] = False
+    limits: Limits = Limits()
     schedule: Schedule = OnData(kind="on_data")
     status: RuleStatus = RuleStatus.DRAFT
     shadow_until: date | None = None
@@ -701,8 +727,8 @@ class Rule(_Strict):
         kinds = [action.kind for action in self.actions if action.kind != "webhook"]
         if len(set(kinds)) < len(kinds) or len(set(self.actions)) < len(self.actions):
             raise _refusal("`actions` has the same action twice")
-        if {"pause", "resume"} <= set(kinds):
-            raise _refusal("`actions` would pause and resume the same entity")
+        if "resume" in kinds and "pause" not in kinds:
+            raise _refusal("`actions` has resume without the pause that it would take back")
         for action in self.actions:
             if isinstance(action, _OF_ADS) and self.level not in AD_LEVELS:
                 raise _refusal(f"`actions` has {action.kind}, which a {self.level} does not know")

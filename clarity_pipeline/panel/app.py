@@ -27,6 +27,7 @@ from clarity_pipeline.panel import (
     overview_pages,
     people_pages,
     purge_pages,
+    rule_builder_pages,
     sign_in_pages,
 )
 from clarity_pipeline.panel.browser_safety import BodyLimit, BrowserSafety, KnownHosts
@@ -63,7 +64,8 @@ def create_app(services: PanelServices) -> FastAPI:
         app.include_router(pages, dependencies=[allow(Audience.SIGNED_IN)])
     for pages in (people_pages.router, key_pages.router, audit_pages.router):
         app.include_router(pages, dependencies=[allow(Audience.AGENCY_PEOPLE)])
-    app.include_router(overview_pages.router, dependencies=[allow(Audience.AGENCY)])
+    for pages in (overview_pages.router, rule_builder_pages.router):
+        app.include_router(pages, dependencies=[allow(Audience.AGENCY)])
     app.include_router(
         purge_pages.router,
         prefix="/agency/businesses/{business_id}/clarity",

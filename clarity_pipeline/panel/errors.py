@@ -24,11 +24,13 @@ from clarity_pipeline.domain.errors import (
     NotConnected,
     PurgeRefused,
     QuotaRefused,
+    RuleChanged,
     SecretKeyError,
     StoreError,
     SyncDisabled,
     UnknownApiKey,
     UnknownBusiness,
+    UnknownRule,
     UnknownSyncRequest,
     UnknownUser,
 )
@@ -113,6 +115,8 @@ _STATUS: Final[dict[type[ClarityError], HTTPStatus]] = {
     UnknownSyncRequest: HTTPStatus.NOT_FOUND,
     UnknownUser: HTTPStatus.NOT_FOUND,
     UnknownApiKey: HTTPStatus.NOT_FOUND,
+    UnknownRule: HTTPStatus.NOT_FOUND,
+    RuleChanged: HTTPStatus.CONFLICT,
     AlreadySetUp: HTTPStatus.CONFLICT,
     NotConnected: HTTPStatus.CONFLICT,
     SyncDisabled: HTTPStatus.CONFLICT,
@@ -141,6 +145,7 @@ _PANEL_SENTENCES: Final[dict[type[ClarityError], str]] = {
     UnknownBusiness: "There is no such business.",
     UnknownUser: "There is no such user.",
     UnknownApiKey: "There is no such API key.",
+    UnknownRule: "There is no such rule, or no such version of it.",
     NotConnected: "This business is not connected to Clarity; give its project id and API token.",
     SecretKeyError: (
         "The key with which tokens are stored cannot be used, so nothing was asked or stored; "

@@ -1,0 +1,136 @@
+"""What the panel calls the parts of a rule, its states and its answers."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Final
+from urllib.parse import urlsplit
+
+from clarity_pipeline.domain.rules.decisions import Truth
+from clarity_pipeline.domain.rules.explain import describe
+from clarity_pipeline.domain.rules.model import (
+    Action,
+    AdjustBudget,
+    Alert,
+    AllOf,
+    Condition,
+    Cron,
+    Level,
+    Node,
+    NotOf,
+    Pause,
+    Resume,
+    Rule,
+    RuleStatus,
+)
+from clarity_pipeline.panel.wording import Words
+
+RULE_STATUSES: Final[Mapping[RuleStatus, Words]] = {
+    RuleStatus.DRAFT: Words(
+        "Draft", "quiet", "It decides nothing; only its preview and backtest look at it."
+    ),
+    RuleStatus.SHADOW: Words(
+        "Shadow", "warn", "It decides every day and what it decides is kept, and nothing is done."
+    ),
+    RuleStatus.ARMED: Words("Armed", "good", "It decides every day, and acts."),
+    RuleStatus.OFF: Words("Off", "quiet", "It decides nothing until it is switched on again."),
+}
+
+TRUTHS: Final[Mapping[Truth, Words]] = {
+    Truth.TRUE: Words("Fires", "warn"),
+    Truth.FALSE: Words("Does not fire", "quiet"),
+    Truth.UNKNOWN: Words("Unknown", "quiet"),
+}
+
+ANSWER_TONES: Final[Mapping[str, str]] = {"yes": "warn", "no": "quiet", "unknown": "quiet"}
+"""Of an explanation's answers."""
+
+LEVELS: Final[Mapping[Level, str]] = {
+    Level.CAMPAIGN: "campaigns",
+    Level.AD_SET: "ad sets",
+    Level.AD: "ads",
+    Level.BUSINESS: "businesses",
+    Level.LANDING_PAGE: "landing pages",
+}
+
+_NAMED: Final = 3
+
+
+@dataclass(frozen=True, slots=True)
+class Said:
+    """A node of the conditions in words, and those below it."""
+
+    words: str
+    key: str = ""
+    below: tuple[Said, ...] = ()
+
+
+def scope_words(rule: Rule) -> str:
+    """Which businesses a rule is about, by their ids."""
+    ids = rule.businesses
+    if ids is None:
+        return "All businesses"
+    named = ", ".join(ids[:_NAMED])
+    more = len(ids) - _NAMED
+    return f"{named} and {more} more" if more > 0 else named
+
+
+def conditions_said(node: Node) -> Said:
+    """The tree of conditions in words."""
+    if isinstance(node, Condition):
+        return Said(describe(node), key=node.key or "")
+    if isinstance(node, NotOf):
+        return Said("Not:", below=(conditions_said(node.node),))
+    words = "All of these:" if isinstance(node, AllOf) else "Any of these:"
+    return Said(words, below=tuple(conditions_said(child) for child in node.nodes))
+
+
+def action_words(action: Action) -> str:
+    """What an action does. Of a webhook only its host: who knows its address can call it."""
+    match action:
+        case Pause():
+            return "Pause it"
+        case Resume():
+            return "Resume what it paused itself, once it no longer holds"
+        case AdjustBudget(percent=percent, at_least=at_least, at_most=at_most):
+            direction = "Raise" if percent > 0 else "Lower"
+            return (
+                f"{direction} the daily budget by {abs(percent):g}%, within {at_least:,g} and "
+                f"{at_most:,g}"
+            )
+        case Alert(message=message):
+            return f"Alert: {message}" if message else "Alert"
+        case _:
+            return f"Webhook to {webhook_host(action.url)}"
+
+
+def webhook_host(url: str) -> str:
+    """What may be shown of the address of a webhook."""
+    return urlsplit(url).hostname or ""
+
+
+def schedule_words(rule: Rule) -> str:
+    """When a rule is evaluated."""
+    if isinstance(rule.schedule, Cron):
+        return f"At {rule.schedule.cron} (UTC)"
+    return "As soon as a business's day is there"
+
+
+def filter_words(rule: Rule) -> Sequence[str]:
+    """Which entities of the level a rule is about, where it does not take all."""
+    filters, found = rule.filters, list[str]()
+    if len(filters.statuses) == 1:
+        found.append(f"only {filters.statuses[0]} ones")
+    if filters.ids is not None:
+        count = len(filters.ids)
+        named = ", ".join(filters.ids[:_NAMED])
+        found.append(f"only {named}" + (f" and {count - _NAMED} more" if count > _NAMED else ""))
+    for text, words in (
+        (filters.name_contains, "name contains"),
+        (filters.name_lacks, "name lacks"),
+        (filters.landing_page_contains, "landing page contains"),
+    ):
+        if text is not None:
+            found.append(f"{words} “{text}”")
+    return found

@@ -514,6 +514,7 @@ class _ConditionEvaluation:
         if condition.max_age_days is not None:
             reasons.add(Reason.STALE, span.end - reading.last_day > condition.max_age_days)
         reasons.add(Reason.LOW_COVERAGE, self._is_thin(reading, span))
+        reasons.add(Reason.MIXED_BASIS, reading.is_mixed())
         reasons.add(Reason.TOO_FEW_SESSIONS, self._is_small(reading))
         if condition.of.denominator is not None:
             reasons.add(Reason.DIVISION_BY_ZERO, ~(reading.denominator > 0))
@@ -535,6 +536,7 @@ class _ConditionEvaluation:
         """The number that is held against the threshold, what it was compared with, the spread."""
         metric, before = self.condition.of, self._span_before(comparison, span)
         earlier = self._read(before)
+        reasons.add(Reason.MIXED_BASIS, reading.is_mixed(earlier))
         reasons.add(
             Reason.NO_BASELINE,
             (earlier.days_with_data == 0)

@@ -161,6 +161,17 @@ class Evaluation:
             known[each.path] = column
         return known
 
+    def reasons(self) -> dict[Reason, int]:
+        """How many answers are unknown for which reason: that of the condition that settled it."""
+        counts: dict[Reason, int] = {}
+        for number, each in enumerate(self.evidence):
+            settled = (self.truth == Truth.UNKNOWN) & (self.decided_by == number)
+            for code, count in enumerate(np.bincount(each.reason[settled])):
+                reason = _REASONS[code]
+                if reason is not None and count:
+                    counts[reason] = counts.get(reason, 0) + int(count)
+        return counts
+
     def decision(self, index: int) -> Decision:
         """The decision about the entity at `rows[index]`, with all its evidence."""
         row = int(self.rows[index])
@@ -503,6 +514,7 @@ class _ConditionEvaluation:
         if condition.max_age_days is not None:
             reasons.add(Reason.STALE, span.end - reading.last_day > condition.max_age_days)
         reasons.add(Reason.LOW_COVERAGE, self._is_thin(reading, span))
+        reasons.add(Reason.MIXED_BASIS, reading.is_mixed())
         reasons.add(Reason.TOO_FEW_SESSIONS, self._is_small(reading))
         if condition.of.denominator is not None:
             reasons.add(Reason.DIVISION_BY_ZERO, ~(reading.denominator > 0))
@@ -524,6 +536,7 @@ class _ConditionEvaluation:
         """The number that is held against the threshold, what it was compared with, the spread."""
         metric, before = self.condition.of, self._span_before(comparison, span)
         earlier = self._read(before)
+        reasons.add(Reason.MIXED_BASIS, reading.is_mixed(earlier))
         reasons.add(
             Reason.NO_BASELINE,
             (earlier.days_with_data == 0)

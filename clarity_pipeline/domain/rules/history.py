@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
-from enum import StrEnum
+from enum import IntFlag, StrEnum
+from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,6 +16,8 @@ from clarity_pipeline.domain.rules.model import EntityStatus, Level
 Floats = NDArray[np.float64]
 Integers = NDArray[np.int64]
 Booleans = NDArray[np.bool_]
+Bases = NDArray[np.uint8]
+"""Values of Basis."""
 
 
 class Source(StrEnum):
@@ -23,6 +26,16 @@ class Source(StrEnum):
     BUSINESS = "business"
     LANDING_PAGE = "landing_page"
     ADS = "ads"
+
+
+class Basis(IntFlag):
+    """What a day counts as a session; days of both do not add up."""
+
+    SESSIONS = 1
+    PAGE_SESSIONS = 2
+
+
+MIXED: Final = Basis.SESSIONS | Basis.PAGE_SESSIONS
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -80,6 +93,21 @@ class Entities:
             ),
         )
 
+    def take(self, rows: NDArray[np.intp]) -> Entities:
+        """The entities at these places, in this order."""
+        return Entities(
+            ids=[self.ids[int(row)] for row in rows],
+            names=[self.names[int(row)] for row in rows],
+            landing_pages=[self.landing_pages[int(row)] for row in rows],
+            levels=self.levels[rows],
+            statuses=self.statuses[rows],
+            business_ids=self.business_ids[rows],
+            has_landing_page=self.has_landing_page[rows],
+            is_connected=self.is_connected[rows],
+            is_enabled=self.is_enabled[rows],
+            changed_on=self.changed_on[rows],
+        )
+
     def __len__(self) -> int:
         return len(self.ids)
 
@@ -91,7 +119,8 @@ class DailySeries:
     Several entities may read one row: all ads of a business read the business's. `row_of_entity`
     has a row per entity, -1 for one that has none. A day counts only where `has_data`; a sum that
     is not known on a day with data is NaN, never 0, and an infinite one is taken for unknown. A
-    series that is not in `values` is unknown on all days.
+    series that is not in `values` is unknown on all days. `basis` says what each day counts as a
+    session, where days can differ in that.
 
     Arrays in column-major order are read fastest.
     """
@@ -100,10 +129,12 @@ class DailySeries:
     has_data: Booleans
     values: Mapping[str, Floats]
     row_of_entity: Integers
+    basis: Bases | None = None
 
     def __post_init__(self) -> None:
         """Raises ValueError where the arrays do not fit each other."""
-        if any(array.shape != self.has_data.shape for array in self.values.values()):
+        arrays = [*self.values.values(), *([] if self.basis is None else [self.basis])]
+        if any(array.shape != self.has_data.shape for array in arrays):
             raise ValueError("every series has the rows and days of `has_data`")
         rows = len(self.has_data)
         if len(self.row_of_entity) and not (

@@ -273,6 +273,12 @@ def _metric_schema() -> dict[str, Any]:
                     "title": metric.title,
                     "description": metric.description,
                     "x-unit": metric.unit,
+                    "x-display": {
+                        "factor": metric.display.factor,
+                        "digits": metric.display.digits,
+                        "unit": metric.display.words,
+                    },
+                    "x-more-is": metric.more_is,
                     "x-kind": metric.kind.value,
                     "x-origin": metric.origin.value,
                 }

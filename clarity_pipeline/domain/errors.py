@@ -6,7 +6,7 @@ ClarityError                      one sentence: what happened, what to do   exit
 │   ├── InvalidBusinessId         not 1-64 of a-z 0-9 _ -
 │   ├── InvalidBusinessName       too long, or with control characters in it
 │   ├── InvalidProjectId          not 6-20 letters and digits
-│   ├── InvalidToken              not a Clarity JWT, or one that has already expired
+│   ├── InvalidToken              not a token of that service, or one that has already expired
 │   ├── InvalidConnectionList     rows that cannot be used; none of them was
 │   ├── InvalidDay                no date, a future one, or one before the business was connected
 │   ├── NoLongerCollectable       Clarity's answer would be about another day by now
@@ -23,6 +23,9 @@ ClarityError                      one sentence: what happened, what to do   exit
 │   ├── InvalidRule               says something impossible, or is no rule at all
 │   ├── UnknownRule               no rule of that name or number, or no such version of it
 │   ├── RuleChanged               somebody else changed or archived it meanwhile
+│   ├── InvalidAdRows             a file of ads that cannot be read as a whole
+│   ├── InvalidAdAccount          an ad account's platform or id that is malformed, or taken
+│   ├── UnknownAdAccount          no ad account of that id is connected
 │   ├── InvalidSetupCode          the set-up link is over, used, replaced, or mistyped
 │   └── AlreadySetUp              the agency has a user, so nobody else is made by a link
 ├── ConfigurationError            a setting cannot be used                            2
@@ -233,6 +236,25 @@ class UnknownRule(InputError):
 
 class RuleChanged(InputError):
     code = "rule_changed"
+
+
+class InvalidAdRows(InputError):
+    code = "invalid_ad_rows"
+
+
+class InvalidAdAccount(InputError):
+    code = "invalid_ad_account"
+
+
+class UnknownAdAccount(InputError):
+    code = "unknown_ad_account"
+
+    def __init__(self, account_id: str) -> None:
+        super().__init__(
+            f"No ad account {account_id!r} is connected; `clarity ads accounts` shows those that "
+            "are."
+        )
+        self.account_id = account_id
 
 
 class InvalidSetupCode(InputError):

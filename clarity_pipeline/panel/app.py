@@ -28,6 +28,8 @@ from clarity_pipeline.panel import (
     people_pages,
     purge_pages,
     rule_builder_pages,
+    rule_pages,
+    rules_pages,
     sign_in_pages,
 )
 from clarity_pipeline.panel.browser_safety import BodyLimit, BrowserSafety, KnownHosts
@@ -64,7 +66,9 @@ def create_app(services: PanelServices) -> FastAPI:
         app.include_router(pages, dependencies=[allow(Audience.SIGNED_IN)])
     for pages in (people_pages.router, key_pages.router, audit_pages.router):
         app.include_router(pages, dependencies=[allow(Audience.AGENCY_PEOPLE)])
-    for pages in (overview_pages.router, rule_builder_pages.router):
+    app.include_router(overview_pages.router, dependencies=[allow(Audience.AGENCY)])
+    # What has a name comes before what has a number: addresses are tried in this order.
+    for pages in (rules_pages.router, rule_builder_pages.router, rule_pages.router):
         app.include_router(pages, dependencies=[allow(Audience.AGENCY)])
     app.include_router(
         purge_pages.router,

@@ -79,9 +79,9 @@ def add_rule(
 
 
 @router.post("/agency/rules/preview")
-def show_preview(request: Request, document: Document = "", rule_id: int | None = None) -> Response:
+def show_preview(request: Request, document: Document = "") -> Response:
     """What a rule would do now; a part of the form's page where a script asks."""
-    return page(request, "rule_preview.html", **_preview(request, document))
+    return page(request, "rule_preview.html", **_preview(document))
 
 
 @router.get("/agency/rules/{rule_id}/edit")
@@ -146,7 +146,7 @@ def _builder(
     )
 
 
-def _preview(request: Request, document: str) -> dict[str, Any]:
+def _preview(document: str) -> dict[str, Any]:
     try:
         rule = parse_rule(document)
     except InvalidRule as error:

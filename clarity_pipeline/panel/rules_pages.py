@@ -1,34 +1,81 @@
-"""Rules as the agency sees them: all of them, one of them, its versions, and their switch."""
+"""All rules of the agency, and the switch that pauses them."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
-from datetime import date
-from itertools import pairwise
 from typing import Annotated, Final
 
 from fastapi import APIRouter, Form, Query, Request
 from starlette.responses import RedirectResponse, Response
 
-from clarity_pipeline.domain.rules.differences import Difference, differences
-from clarity_pipeline.domain.rules.model import RuleStatus
-from clarity_pipeline.operations import rules as changing
-from clarity_pipeline.operations.rule_overview import rule_standing, rule_standings
-from clarity_pipeline.panel.api_models import LARGEST_ID
-from clarity_pipeline.panel.errors import problem_of
-from clarity_pipeline.panel.guard import CurrentPrincipal, Services, remote_address
-from clarity_pipeline.panel.rule_builder_pages import RuleId
+from clarity_pipeline.domain.audit import AuditAction
+from clarity_pipeline.panel.auditing import audit
+from clarity_pipeline.panel.guard import CurrentPrincipal, Services
 from clarity_pipeline.panel.rule_words import (
     LEVELS,
     RULE_STATUSES,
-    action_words,
-    conditions_said,
-    filter_words,
-    schedule_words,
     scope_words,
 )
-from clarity_pipeline.panel.services import services_of
 from clarity_pipeline.panel.templating import page
 from clarity_pipeline.panel.wording import Words
-from clarity_pipeline.store.rules import RuleVersion, get_rule, get_switch, rule_versions
+from clarity_pipeline.store.rule_actions import waiting_counts
+from clarity_pipeline.store.rules import (
+    get_switch,
+    list_rules,
+    set_switch,
+)
+
+router = APIRouter(include_in_schema=False)
+
+_DONE: Final[Mapping[str, Words]] = {
+    "archived": Words("Archived.", "good", "What the rule decided stays on record."),
+    "paused": Words("All rules are paused.", "warn", "They decide, and nothing is sent."),
+    "going": Words("Rules act again.", "good", "What waited and is still good is sent now."),
+}
+"""What a change says when it is done, by what it leaves in the address of the page."""
+
+Done = Annotated[str, Query(max_length=20)]
+
+
+@router.get("/agency/rules")
+def show_rules(
+    request: Request,
+    services: Services,
+    done: Done = "",
+    archived: Annotated[bool, Query()] = False,  # noqa: FBT002 - read from the query by name
+) -> Response:
+    database = services.database
+    return page(
+        request,
+        "rules.html",
+        notice=_DONE.get(done),
+        rules=list_rules(database, with_archived=archived),
+        waiting=waiting_counts(database),
+        switch=get_switch(database),
+        archived=archived,
+        statuses=RULE_STATUSES,
+        levels=LEVELS,
+        scope_words=scope_words,
+    )
+
+
+@router.post("/agency/rules/switch")
+def turn_switch(
+    request: Request,
+    services: Services,
+    principal: CurrentPrincipal,
+    paused: Annotated[bool, Form()],
+    note: Annotated[str, Form(max_length=200)] = "",
+) -> Response:
+    """Pause every rule, or let them act again."""
+    changed = set_switch(
+        services.database,
+        is_paused=paused,
+        changed_by=principal.label,
+        now=services.clock(),
+        note=note.strip() or None,
+    )
+    done = "paused" if paused else "going"
+    if changed:
+        audit(request, AuditAction.RULE_CHANGED, switch=done)
+    return RedirectResponse(f"/agency/rules?done={done}", status_code=303)

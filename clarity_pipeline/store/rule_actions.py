@@ -174,6 +174,17 @@ def list_actions(
         return [_stored(row) for row in connection.execute(statement)]
 
 
+def waiting_counts(database: Database) -> dict[int, int]:
+    """How many actions of each rule wait for a person to agree; rules without any are left out."""
+    counting = (
+        select(rule_actions.c.rule_id, func.count())
+        .where(rule_actions.c.status == ActionStatus.WAITING.value)
+        .group_by(rule_actions.c.rule_id)
+    )
+    with database.reading() as connection:
+        return dict(connection.execute(counting).tuples().all())
+
+
 def claim_next(
     database: Database, *, now: datetime, but_not: Collection[int] = ()
 ) -> OutboxAction | None:

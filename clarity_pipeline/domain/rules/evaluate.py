@@ -175,7 +175,7 @@ class Evaluation:
         for number, each in enumerate(self.evidence):
             settled = (self.truth == Truth.UNKNOWN) & (self.decided_by == number)
             for code, count in enumerate(np.bincount(each.reason[settled])):
-                reason = _REASONS[code]
+                reason = REASONS[code]
                 if reason is not None and count:
                     counts[reason] = counts.get(reason, 0) + int(count)
         return counts

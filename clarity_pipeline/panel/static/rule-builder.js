@@ -6,6 +6,7 @@
 (() => {
   const PREVIEW_AFTER_MS = 600;
   const MOST_ITEMS_SHOWN = 100;
+  const LONG = 80;
   /* How values of the schema are called; one that is not here is called by its name. */
   const WORDS = {
     ">": "is above (>)", ">=": "is at least (≥)", "<": "is below (<)", "<=": "is at most (≤)",
@@ -244,7 +245,9 @@
       },
       onblur: () => tell(path),
     });
-    return field(path, node, control);
+    const drawn = field(path, node, control);
+    if (node.maxLength >= LONG) drawn.classList.add("wide");
+    return drawn;
   }
 
   function drawEnum(node, path) {
@@ -273,6 +276,12 @@
     return drawn;
   }
 
+  /* Thresholds are in the unit of the metric; pages may show its values in another. */
+  function shownAs(metric) {
+    const display = metric?.["x-display"];
+    return display && display.factor !== 1 && `1 is shown as ${display.factor} ${display.unit} elsewhere.`;
+  }
+
   /* One of many that are described, or another that follows a pattern. */
   function drawChoice(node, path) {
     const value = at(path);
@@ -293,7 +302,7 @@
       control.append(origin ? make("optgroup", { label: words(origin) }, ...options) : options[0]);
     }
     if (other) control.append(make("option", { value: "ad.", selected: chosen === other }, `${other.title} …`));
-    const hint = [chosen?.description, chosen?.["x-unit"] && `In ${chosen["x-unit"]}.`].filter(Boolean).join(" ");
+    const hint = [chosen?.description, chosen?.["x-unit"] && `In ${chosen["x-unit"]}.`, shownAs(chosen)].filter(Boolean).join(" ");
     const drawn = field(path, node, control, { hint });
     drawn.classList.add("wide");
     if (other && chosen === other) {

@@ -55,9 +55,11 @@ from clarity_pipeline.domain.rules.windows import (
 Truths = NDArray[np.int8]
 """Values of Truth."""
 
-_REASONS: Final[tuple[Reason | None, ...]] = (None, *Reason)
+REASONS: Final[tuple[Reason | None, ...]] = (None, *Reason)
+"""Reasons by their code in Evidence."""
+
 _CODE: Final[Mapping[Reason, int]] = {
-    reason: code for code, reason in enumerate(_REASONS) if reason is not None
+    reason: code for code, reason in enumerate(REASONS) if reason is not None
 }
 
 _NO_HISTORY: Final = DailySeries(
@@ -106,7 +108,7 @@ class Evidence:
             path=self.path,
             condition=condition,
             truth=Truth(int(self.truth[index])),
-            reason=_REASONS[int(self.reason[index])],
+            reason=REASONS[int(self.reason[index])],
             measured=_number(self.measured[index]),
             value=_number(self.value[index]),
             numerator=_number(self.numerator[index]),
@@ -145,6 +147,12 @@ class Evaluation:
     def fires(self) -> Booleans:
         return self.truth == Truth.TRUE
 
+    @property
+    def deciding_reasons(self) -> NDArray[np.uint8]:
+        """Codes of why the condition that settled it is unknown, 0 where it is known."""
+        reasons = np.stack([each.reason for each in self.evidence])
+        return reasons[self.decided_by, np.arange(len(self.rows))]
+
     def true_when_last_known(
         self, before: Mapping[str, Booleans] | None = None
     ) -> dict[str, Booleans]:
@@ -175,22 +183,20 @@ class Evaluation:
     def decision(self, index: int) -> Decision:
         """The decision about the entity at `rows[index]`, with all its evidence."""
         row = int(self.rows[index])
-        business_id = str(self.entities.business_ids[row])
         return Decision(
             rule_name=self.rule.name,
             entity_id=self.entities.ids[row],
             entity_name=self.entities.names[row],
-            business_id=business_id or None,
+            business_id=str(self.entities.business_ids[row]) or None,
             level=self.rule.level,
             as_of=self.as_of,
             truth=Truth(int(self.truth[index])),
             decided_by=self.evidence[int(self.decided_by[index])].path,
-            findings=tuple(
-                each.finding(
-                    index,
-                    condition=condition_of(self.rule, each.condition, business_id=business_id),
-                )
-                for each in self.evidence
+            findings=findings(
+                self.rule,
+                self.evidence,
+                index,
+                business_id=str(self.entities.business_ids[row]),
             ),
         )
 
@@ -231,6 +237,16 @@ def condition_of(rule: Rule, condition: Condition, *, business_id: str) -> Condi
     """The condition with the thresholds that the rule has for this business."""
     override = rule.override_of(condition, business_id=business_id)
     return condition if override is None else condition.with_values(override)
+
+
+def findings(
+    rule: Rule, evidence: Sequence[Evidence], index: int, *, business_id: str
+) -> tuple[Finding, ...]:
+    """What every condition of a rule found about one entity; no business is ""."""
+    return tuple(
+        each.finding(index, condition=condition_of(rule, each.condition, business_id=business_id))
+        for each in evidence
+    )
 
 
 def select(rule: Rule, entities: Entities) -> NDArray[np.intp]:

@@ -23,6 +23,8 @@ ClarityError                      one sentence: what happened, what to do   exit
 │   ├── InvalidRule               says something impossible, or is no rule at all
 │   ├── UnknownRule               no rule of that name or number, or no such version of it
 │   ├── RuleChanged               somebody else changed or archived it meanwhile
+│   ├── UnknownAction             no action of that number
+│   ├── ActionNotWaiting          an action that no longer waits for anybody to agree
 │   ├── InvalidSetupCode          the set-up link is over, used, replaced, or mistyped
 │   └── AlreadySetUp              the agency has a user, so nobody else is made by a link
 ├── ConfigurationError            a setting cannot be used                            2
@@ -233,6 +235,25 @@ class UnknownRule(InputError):
 
 class RuleChanged(InputError):
     code = "rule_changed"
+
+
+class UnknownAction(InputError):
+    code = "unknown_action"
+
+    def __init__(self, action_id: int) -> None:
+        super().__init__(
+            f"There is no action {action_id}; `clarity rules actions` shows those there are."
+        )
+
+
+class ActionNotWaiting(InputError):
+    code = "action_not_waiting"
+
+    def __init__(self, action_id: int, *, status: str) -> None:
+        super().__init__(
+            f"Action {action_id} does not wait for anybody to agree: it is {status}; `clarity "
+            "rules actions --status waiting` shows those that do."
+        )
 
 
 class InvalidSetupCode(InputError):

@@ -21,7 +21,7 @@ from clarity_pipeline.domain.rules.records import (
     new_compressor,
     pack,
     payload_of,
-    truths_by_entity,
+    truths_before,
     unpack,
 )
 from clarity_pipeline_tests.domain.rules.histories import (
@@ -73,9 +73,7 @@ def test_a_record_counts_what_it_holds(seed: int) -> None:
             assert counts == tuple(truths.count(truth) for truth in Truth)
             reasons = [each.deciding.reason for each in its if each.truth is Truth.UNKNOWN]
             assert record.reasons == {reason: reasons.count(reason) for reason in {*reasons}}
-            assert truths_by_entity(record.payload) == {
-                each.entity_id: int(each.truth) for each in its
-            }
+            assert truths_before(record, record.payload).tolist() == truths
 
 
 def test_the_same_decisions_have_the_same_bytes_and_others_have_not() -> None:
@@ -114,6 +112,23 @@ FORMAT_1 = (
     "672073616c65225d5d010001000001514a0b284000f87f244008003b3700030632ae6000777003ec"
     "6a2c412903"
 )
+
+
+def test_what_was_said_before_is_found_by_entity() -> None:
+    def record_of(*said: tuple[str, float]) -> Record:
+        evaluation = evaluate(
+            rule(),
+            entities=Entities.of([replace(AN_AD, id=entity_id) for entity_id, _ in said]),
+            series={Source.ADS: series_of([daily("spend", value) for _, value in said])},
+            as_of=AS_OF,
+        )
+        (record,) = pack(evaluation)
+        return record
+
+    earlier = record_of(("a", 5), ("b", 12), ("c", 12))
+    later = record_of(("b", 5), ("new", 12), ("a", 12))
+    assert truths_before(later, earlier.payload).tolist() == [Truth.TRUE, -1, Truth.FALSE]
+    assert truths_before(later, None).tolist() == [-1, -1, -1]
 
 
 def test_entities_of_a_business_have_to_be_together() -> None:

@@ -27,6 +27,8 @@ ClarityError                      one sentence: what happened, what to do   exit
 │   ├── InvalidAdRows             a file of ads that cannot be read as a whole
 │   ├── InvalidAdAccount          an ad account's platform or id that is malformed, or taken
 │   ├── UnknownAdAccount          no ad account of that id is connected
+│   ├── UnknownAction             no action of that number
+│   ├── ActionNotWaiting          an action that no longer waits for anybody to agree
 │   ├── InvalidSetupCode          the set-up link is over, used, replaced, or mistyped
 │   └── AlreadySetUp              the agency has a user, so nobody else is made by a link
 ├── ConfigurationError            a setting cannot be used                            2
@@ -245,8 +247,8 @@ class UnknownDecision(InputError):
 
     def __init__(self, address: str) -> None:
         super().__init__(
-            f"There is no decision {address[:60]!r}; an address is the number of an evaluation and a "
-            "place in it, such as 1234-17."
+            f"There is no decision {address[:60]!r}; an address is the number of an evaluation and "
+            "a place in it, such as 1234-17."
         )
 
 
@@ -267,6 +269,25 @@ class UnknownAdAccount(InputError):
             "are."
         )
         self.account_id = account_id
+
+
+class UnknownAction(InputError):
+    code = "unknown_action"
+
+    def __init__(self, action_id: int) -> None:
+        super().__init__(
+            f"There is no action {action_id}; `clarity rules actions` shows those there are."
+        )
+
+
+class ActionNotWaiting(InputError):
+    code = "action_not_waiting"
+
+    def __init__(self, action_id: int, *, status: str) -> None:
+        super().__init__(
+            f"Action {action_id} does not wait for anybody to agree: it is {status}; `clarity "
+            "rules actions --status waiting` shows those that do."
+        )
 
 
 class InvalidSetupCode(InputError):

@@ -3,24 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import UTC, date, datetime, timedelta
-from enum import StrEnum
-from typing import Final
-
-from cronsim import CronSim, CronSimError
+from datetime import date, datetime
 
 from clarity_pipeline.domain.days import day_collected_at, due_at
-from clarity_pipeline.domain.rules.model import Cron, Rule, RuleStatus
+from clarity_pipeline.domain.rules.actions import Mode
+from clarity_pipeline.domain.rules.model import Rule, RuleStatus
 from clarity_pipeline.domain.sync_jobs import JobStatus
-
-
-class Mode(StrEnum):
-    """What an evaluation may lead to."""
-
-    ACTING = "acting"
-    SHADOW = "shadow"
-    LATE = "late"
-    """Of a day so long over that nothing may be done about it any more."""
 
 
 def mode_of(rule: Rule, *, day: date, now: datetime) -> Mode | None:
@@ -61,22 +49,6 @@ class BusinessDay:
         if self.last_sync is JobStatus.RUNNING:
             return True
         return self.last_sync is None and self.is_obtainable
-
-
-_FURTHEST_BACK: Final = timedelta(days=366)
-
-
-def latest_due(cron: Cron, *, after: datetime, now: datetime) -> datetime | None:
-    """The latest time of a schedule that is after one instant and not after another (UTC)."""
-    after = max(after, now - _FURTHEST_BACK)
-    # It looks back from where it is, and not at it.
-    start = now.astimezone(UTC) + timedelta(seconds=1)
-    try:
-        latest = next(CronSim(cron.cron, start, reverse=True), None)
-    except CronSimError:
-        # The 30th of February.
-        return None
-    return latest if latest is not None and latest > after else None
 
 
 def is_overdue(day: date, *, now: datetime) -> bool:

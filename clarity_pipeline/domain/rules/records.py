@@ -216,9 +216,8 @@ def payload_of(evidence: bytes) -> bytes:
         raise ValueError("evidence that cannot be unpacked") from None
 
 
-def unpack(evidence: bytes, rule: Rule, as_of: date) -> PackedEvaluation:
+def unpack(payload: bytes, rule: Rule, as_of: date) -> PackedEvaluation:
     """A record again; `rule` is the version that made it. Raises ValueError where it is not."""
-    payload = payload_of(evidence)
     conditions = list(conditions_of(rule.conditions))
     business_id, ids, names, body = _header(payload)
     width = _width(len(conditions))

@@ -41,7 +41,7 @@ def by_business(world: World, of: Rule) -> Evaluation:
 
 
 def read_again(record: Record, of: Rule) -> PackedEvaluation:
-    return unpack(record.evidence(new_compressor()), of, AS_OF)
+    return unpack(payload_of(record.evidence(new_compressor())), of, AS_OF)
 
 
 @settings(max_examples=40)
@@ -101,7 +101,7 @@ def records(of: Rule, days: dict[date, dict[str, float | None]]) -> list[Record]
 def test_bytes_of_format_1_stay_readable() -> None:
     """Written by the program that first stored evidence; what it decided must not be lost."""
     stored = bytes.fromhex(FORMAT_1)
-    decision = unpack(stored, rule(), AS_OF).decision(0)
+    decision = unpack(payload_of(stored), rule(), AS_OF).decision(0)
     (finding,) = decision.findings
     assert (decision.entity_id, decision.truth, finding.value) == ("ad-1", Truth.TRUE, 12)
     assert payload_of(stored) == next(iter(records(rule(), daily("spend", 12)))).payload
@@ -151,17 +151,13 @@ def test_a_rule_about_nothing_has_no_record() -> None:
 @pytest.mark.parametrize("damaged", [b"", b"\x02abc", b"\x01abc"])
 def test_bytes_that_are_none_of_ours_are_refused(damaged: bytes) -> None:
     with pytest.raises(ValueError, match="evidence"):
-        unpack(damaged, rule(), AS_OF)
+        payload_of(damaged)
 
 
 def test_evidence_of_another_rule_is_refused() -> None:
     (record,) = records(rule(), daily("spend", 12))
     with pytest.raises(ValueError, match="another rule"):
-        unpack(
-            record.evidence(new_compressor()),
-            rule({"all": [condition(), condition("clicks")]}),
-            AS_OF,
-        )
+        unpack(record.payload, rule({"all": [condition(), condition("clicks")]}), AS_OF)
 
 
 @pytest.mark.parametrize("position", [-1, 1])

@@ -23,6 +23,7 @@ ClarityError                      one sentence: what happened, what to do   exit
 │   ├── InvalidRule               says something impossible, or is no rule at all
 │   ├── UnknownRule               no rule of that name or number, or no such version of it
 │   ├── RuleChanged               somebody else changed or archived it meanwhile
+│   ├── UnknownDecision           no decision has that address
 │   ├── InvalidAdRows             a file of ads that cannot be read as a whole
 │   ├── InvalidAdAccount          an ad account's platform or id that is malformed, or taken
 │   ├── UnknownAdAccount          no ad account of that id is connected
@@ -54,6 +55,7 @@ ClarityError                      one sentence: what happened, what to do   exit
     ├── DatabaseFull
     ├── SchemaMismatch            the schema is newer than this program, or is not ours
     ├── ExportCorrupt             a landed body no longer matches its sha256
+    ├── EvidenceCorrupt           what a rule decided on can no longer be read
     └── ExportRemoved             a landed body is older than bodies are kept; its slice stands
 """
 
@@ -240,6 +242,16 @@ class RuleChanged(InputError):
     code = "rule_changed"
 
 
+class UnknownDecision(InputError):
+    code = "unknown_decision"
+
+    def __init__(self, address: str) -> None:
+        super().__init__(
+            f"There is no decision {address[:60]!r}; an address is the number of an evaluation and "
+            "a place in it, such as 1234-17."
+        )
+
+
 class InvalidAdRows(InputError):
     code = "invalid_ad_rows"
 
@@ -409,6 +421,10 @@ class SchemaMismatch(StoreError):
 
 class ExportCorrupt(StoreError):
     code = "export_corrupt"
+
+
+class EvidenceCorrupt(StoreError):
+    code = "evidence_corrupt"
 
 
 class ExportRemoved(StoreError):

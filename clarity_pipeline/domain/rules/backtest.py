@@ -13,14 +13,22 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime, timedelta
 from itertools import pairwise
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
 
 from clarity_pipeline.domain.days import days_between
+from clarity_pipeline.domain.rules.actions import ON_ADS, cool_down
 from clarity_pipeline.domain.rules.decisions import Reason, Truth
-from clarity_pipeline.domain.rules.evaluate import Truths, evaluate, history_wanted, select
+from clarity_pipeline.domain.rules.evaluate import (
+    REASONS,
+    Evaluation,
+    Truths,
+    evaluate,
+    history_wanted,
+    select,
+)
 from clarity_pipeline.domain.rules.history import (
     Booleans,
     DailySeries,
@@ -77,9 +85,10 @@ class Replay:
 class BacktestDay:
     """How many entities a rule would have fired for as of a day, and why not for others.
 
-    `actions` are the entities that it would have acted on, those left alone for their cool-down
-    left out. `trips_breaker` says that these are so many that the rule would have been switched
-    off. Without `has_history` nothing that the rule reads is stored of that day or an earlier one.
+    `actions` are the entities that it would have acted on, or told of, but for those in their
+    cool-down. `trips_breaker` says that a rule about ads would have been switched off for acting on
+    so many. Without `has_history` nothing that the rule reads is stored of that day or an earlier
+    one.
     """
 
     day: date
@@ -224,7 +233,7 @@ def replay(
             was_true=was_true,
         )
         truth[number] = evaluation.truth
-        reasons.append(evaluation.reasons())
+        reasons.append(_reasons(evaluation))
         was_true = evaluation.true_when_last_known(was_true)
     return Replay(
         rule=rule,
@@ -268,7 +277,8 @@ def summarise(replayed: Replay) -> Backtest:
     rule, truth = replayed.rule, replayed.truth
     count, entities = truth.shape
     days = [replayed.start + timedelta(days=number) for number in range(count)]
-    acts = _acts(truth == Truth.TRUE, cool_down_hours=rule.limits.cool_down_hours)
+    acts = _acts(truth == Truth.TRUE, rest=cool_down(rule.limits))
+    trips = _trips_breaker(rule, acts, business_ids=replayed.business_ids)
     begins = [day for day in replayed.history_begins.values() if day is not None]
     per_day = [
         BacktestDay(
@@ -277,9 +287,8 @@ def summarise(replayed: Replay) -> Backtest:
             not_fired=int((truth[number] == Truth.FALSE).sum()),
             unknown=int((truth[number] == Truth.UNKNOWN).sum()),
             reasons=replayed.reasons[number],
-            actions=(actions := int(acts[number].sum())),
-            trips_breaker=actions >= rule.limits.breaker_min_entities
-            and actions > rule.limits.breaker_share * entities,
+            actions=int(acts[number].sum()),
+            trips_breaker=bool(trips[number]),
             has_history=any(begin <= day for begin in begins),
         )
         for number, day in enumerate(days)
@@ -299,6 +308,16 @@ def summarise(replayed: Replay) -> Backtest:
         history_begins=replayed.history_begins,
         notes=tuple(_notes(replayed, days)),
     )
+
+
+def _reasons(evaluation: Evaluation) -> dict[Reason, int]:
+    of_unknown = evaluation.deciding_reasons[evaluation.truth == Truth.UNKNOWN]
+    counts = np.bincount(of_unknown, minlength=len(REASONS)).tolist()
+    return {
+        reason: count
+        for reason, count in zip(REASONS, counts, strict=True)
+        if reason is not None and count
+    }
 
 
 def _summed(counts: Iterable[Mapping[Reason, int]]) -> Mapping[Reason, int]:
@@ -365,16 +384,36 @@ def _take_series(series: DailySeries, rows: NDArray[np.intp]) -> DailySeries:
     return replace(series, row_of_entity=series.row_of_entity[rows])
 
 
-def _acts(fires: Booleans, *, cool_down_hours: int) -> Booleans:
+def _acts(fires: Booleans, *, rest: timedelta) -> Booleans:
     """Where an entity would have been acted on: not again before its cool-down is over."""
-    # Evaluations are a day apart, so what cools down for 30 hours is left alone for two of them.
-    days_apart = max(-(-cool_down_hours // 24), 1)
+    days_apart = max(-(-rest // timedelta(days=1)), 1)
     acts = np.zeros_like(fires)
     free_from = np.zeros(fires.shape[1], np.int64)
     for number, fired in enumerate(fires):
         acts[number] = fired & (free_from <= number)
         free_from[acts[number]] = number + days_apart
     return acts
+
+
+def _trips_breaker(rule: Rule, acts: Booleans, *, business_ids: Sequence[str]) -> Booleans:
+    """The days on which too many entities of a business, or of all, would have been acted on."""
+    if not any(action.kind in ON_ADS for action in rule.actions):
+        return np.zeros(len(acts), np.bool_)
+    _, business = np.unique(np.array(business_ids, np.str_), return_inverse=True)
+    looked_at = np.bincount(business)
+
+    def is_too_many(acted: Any, of: Any) -> Any:
+        limits = rule.limits
+        return (acted >= limits.breaker_min_entities) & (acted > limits.breaker_share * of)
+
+    return np.array(
+        [
+            is_too_many(np.bincount(business[each], minlength=len(looked_at)), looked_at).any()
+            or is_too_many(each.sum(), looked_at.sum())
+            for each in acts
+        ],
+        np.bool_,
+    )
 
 
 def _entity(replayed: Replay, place: int, *, days: Sequence[date], actions: int) -> BacktestEntity:

@@ -169,17 +169,6 @@ class Evaluation:
             known[each.path] = column
         return known
 
-    def reasons(self) -> dict[Reason, int]:
-        """How many answers are unknown for which reason: that of the condition that settled it."""
-        counts: dict[Reason, int] = {}
-        for number, each in enumerate(self.evidence):
-            settled = (self.truth == Truth.UNKNOWN) & (self.decided_by == number)
-            for code, count in enumerate(np.bincount(each.reason[settled])):
-                reason = REASONS[code]
-                if reason is not None and count:
-                    counts[reason] = counts.get(reason, 0) + int(count)
-        return counts
-
     def decision(self, index: int) -> Decision:
         """The decision about the entity at `rows[index]`, with all its evidence."""
         row = int(self.rows[index])

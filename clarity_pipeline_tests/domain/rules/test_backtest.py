@@ -144,9 +144,16 @@ def test_an_unknown_day_is_no_change_of_the_answer() -> None:
 
 @pytest.mark.parametrize(
     ("hours", "acted_on"),
-    [(0, [1, 1, 1, 1, 1]), (24, [1, 1, 1, 1, 1]), (25, [1, 0, 1, 0, 1]), (72, [1, 0, 0, 1, 0])],
+    [
+        (0, [1, 1, 1, 1, 1]),
+        (24, [1, 1, 1, 1, 1]),
+        (25, [1, 1, 1, 1, 1]),
+        (26, [1, 0, 1, 0, 1]),
+        (72, [1, 0, 0, 1, 0]),
+    ],
 )
 def test_an_entity_is_left_alone_for_its_cool_down(hours: int, acted_on: list[int]) -> None:
+    """Which ends an hour early, because two evaluations are not a day apart to the minute."""
     found = backtest(
         rule(condition(value=10), limits={"cool_down_hours": hours}),
         daily("spend", 20, 20, 20, 20, 20),
@@ -155,12 +162,31 @@ def test_an_entity_is_left_alone_for_its_cool_down(hours: int, acted_on: list[in
     assert (found.actions, found.fired[0].actions) == (sum(acted_on), sum(acted_on))
 
 
-def test_a_day_on_which_the_rule_would_have_been_switched_off_is_told() -> None:
+@pytest.mark.parametrize(
+    ("actions", "businesses", "trips"),
+    [
+        (["pause"], ["acme"] * 4, [True, False, False, False]),
+        # Half of four; but all of one business's two.
+        (["pause", "alert"], ["acme", "acme", "bolt", "bolt"], [True, True, False, False]),
+        # An alert about most of a client's pages is what alerts are for.
+        (["alert"], ["acme"] * 4, [False, False, False, False]),
+    ],
+)
+def test_a_day_on_which_the_rule_would_have_been_switched_off_is_told(
+    actions: list[str], businesses: list[str], trips: list[bool]
+) -> None:
     limits = {"breaker_share": 0.5, "breaker_min_entities": 2, "cool_down_hours": 0}
     spent = [daily("spend", 20, 20, 5, 5), daily("spend", 20, 20, 20, 5)]
     spent += [daily("spend", 20, 5, 5, 5), daily("spend", 5, 5, 5, 5)]
-    found = backtest(rule(condition(value=10), limits=limits), *spent)
-    assert [each.trips_breaker for each in found.days] == [True, False, False, False]
+    found = backtest(
+        rule(condition(value=10), limits=limits, actions=[{"kind": kind} for kind in actions]),
+        *spent,
+        entities=[
+            replace(AN_AD, id=f"ad-{number}", business_id=business)
+            for number, business in enumerate(businesses)
+        ],
+    )
+    assert [each.trips_breaker for each in found.days] == trips
 
 
 def test_a_rule_that_is_about_nothing_has_days_and_no_entities() -> None:

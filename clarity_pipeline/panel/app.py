@@ -27,7 +27,9 @@ from clarity_pipeline.panel import (
     overview_pages,
     people_pages,
     purge_pages,
+    rule_action_pages,
     rule_builder_pages,
+    rule_decision_pages,
     rule_pages,
     rules_pages,
     sign_in_pages,
@@ -68,7 +70,13 @@ def create_app(services: PanelServices) -> FastAPI:
         app.include_router(pages, dependencies=[allow(Audience.AGENCY_PEOPLE)])
     app.include_router(overview_pages.router, dependencies=[allow(Audience.AGENCY)])
     # What has a name comes before what has a number: addresses are tried in this order.
-    for pages in (rules_pages.router, rule_builder_pages.router, rule_pages.router):
+    for pages in (
+        rules_pages.router,
+        rule_decision_pages.router,
+        rule_action_pages.router,
+        rule_builder_pages.router,
+        rule_pages.router,
+    ):
         app.include_router(pages, dependencies=[allow(Audience.AGENCY)])
     app.include_router(
         purge_pages.router,

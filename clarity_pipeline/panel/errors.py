@@ -12,6 +12,7 @@ from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 
 from clarity_pipeline.domain.errors import (
+    ActionNotWaiting,
     AlreadySetUp,
     AuthenticationFailed,
     ClarityError,
@@ -28,8 +29,10 @@ from clarity_pipeline.domain.errors import (
     SecretKeyError,
     StoreError,
     SyncDisabled,
+    UnknownAction,
     UnknownApiKey,
     UnknownBusiness,
+    UnknownDecision,
     UnknownRule,
     UnknownSyncRequest,
     UnknownUser,
@@ -116,6 +119,9 @@ _STATUS: Final[dict[type[ClarityError], HTTPStatus]] = {
     UnknownUser: HTTPStatus.NOT_FOUND,
     UnknownApiKey: HTTPStatus.NOT_FOUND,
     UnknownRule: HTTPStatus.NOT_FOUND,
+    UnknownDecision: HTTPStatus.NOT_FOUND,
+    UnknownAction: HTTPStatus.NOT_FOUND,
+    ActionNotWaiting: HTTPStatus.CONFLICT,
     RuleChanged: HTTPStatus.CONFLICT,
     AlreadySetUp: HTTPStatus.CONFLICT,
     NotConnected: HTTPStatus.CONFLICT,
@@ -145,6 +151,10 @@ _PANEL_SENTENCES: Final[dict[type[ClarityError], str]] = {
     UnknownBusiness: "There is no such business.",
     UnknownUser: "There is no such user.",
     UnknownApiKey: "There is no such API key.",
+    UnknownAction: "There is no such action.",
+    ActionNotWaiting: (
+        "This action does not wait for anybody to agree any more; load the page again."
+    ),
     UnknownRule: "There is no such rule, or no such version of it.",
     NotConnected: "This business is not connected to Clarity; give its project id and API token.",
     SecretKeyError: (

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 from urllib.parse import urlsplit
 
+from pydantic import TypeAdapter
+
+from clarity_pipeline.domain.rules.actions import ActionStatus, Mode
 from clarity_pipeline.domain.rules.decisions import Truth
 from clarity_pipeline.domain.rules.explain import describe
 from clarity_pipeline.domain.rules.model import (
@@ -43,8 +46,28 @@ TRUTHS: Final[Mapping[Truth, Words]] = {
     Truth.UNKNOWN: Words("Unknown", "quiet"),
 }
 
-ANSWER_TONES: Final[Mapping[str, str]] = {"yes": "warn", "no": "quiet", "unknown": "quiet"}
-"""Of an explanation's answers."""
+ANSWER_WORDS: Final[Mapping[str, Words]] = {
+    "yes": Words("Yes", "warn"),
+    "no": Words("No", "quiet"),
+    "unknown": Words("Unknown", "quiet"),
+}
+"""Of the conditions of an explanation."""
+
+MODES: Final[Mapping[Mode, Words]] = {
+    Mode.ACTING: Words("Acting", "good", "What it called for was done, as far as its limits let."),
+    Mode.SHADOW: Words("Shadow", "warn", "Nothing was done: the rule only looked on."),
+    Mode.LATE: Words("Late", "quiet", "Nothing was done: the day was too long over."),
+}
+
+ACTION_STATUSES: Final[Mapping[ActionStatus, Words]] = {
+    ActionStatus.WAITING: Words("Waits for approval", "warn"),
+    ActionStatus.PENDING: Words("To be sent", "busy"),
+    ActionStatus.DONE: Words("Done", "good"),
+    ActionStatus.SKIPPED: Words("Not sent", "quiet"),
+    ActionStatus.FAILED: Words("Failed", "bad"),
+    ActionStatus.REJECTED: Words("Rejected", "quiet"),
+    ActionStatus.EXPIRED: Words("Expired", "quiet"),
+}
 
 LEVELS: Final[Mapping[Level, str]] = {
     Level.CAMPAIGN: "campaigns",
@@ -55,6 +78,8 @@ LEVELS: Final[Mapping[Level, str]] = {
 }
 
 _NAMED: Final = 3
+
+_ACTION: Final[TypeAdapter[Action]] = TypeAdapter(Action)
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,6 +128,11 @@ def action_words(action: Action) -> str:
             return f"Alert: {message}" if message else "Alert"
         case _:
             return f"Webhook to {webhook_host(action.url)}"
+
+
+def action_document_words(document: Mapping[str, Any]) -> str:
+    """What an action does, as it stands in the outbox."""
+    return action_words(_ACTION.validate_python(document))
 
 
 def webhook_host(url: str) -> str:

@@ -174,6 +174,20 @@ def list_actions(
         return [_stored(row) for row in connection.execute(statement)]
 
 
+def actions_of_decision(
+    database: Database, *, evaluation_id: int, position: int
+) -> list[OutboxAction]:
+    """The actions that a decision called for, the oldest first."""
+    statement = (
+        select(rule_actions)
+        .where(rule_actions.c.evaluation_id == evaluation_id)
+        .order_by(rule_actions.c.id)
+    )
+    with database.reading() as connection:
+        actions = [_stored(row) for row in connection.execute(statement)]
+    return [each for each in actions if position in each.positions]
+
+
 def waiting_counts(database: Database) -> dict[int, int]:
     """How many actions of each rule wait for a person to agree; rules without any are left out."""
     counting = (

@@ -6,7 +6,7 @@ ClarityError                      one sentence: what happened, what to do   exit
 │   ├── InvalidBusinessId         not 1-64 of a-z 0-9 _ -
 │   ├── InvalidBusinessName       too long, or with control characters in it
 │   ├── InvalidProjectId          not 6-20 letters and digits
-│   ├── InvalidToken              not a Clarity JWT, or one that has already expired
+│   ├── InvalidToken              not a token of that service, or one that has already expired
 │   ├── InvalidConnectionList     rows that cannot be used; none of them was
 │   ├── InvalidDay                no date, a future one, or one before the business was connected
 │   ├── NoLongerCollectable       Clarity's answer would be about another day by now
@@ -25,6 +25,9 @@ ClarityError                      one sentence: what happened, what to do   exit
 │   ├── RuleChanged               somebody else changed or archived it meanwhile
 │   ├── UnknownAction             no action of that number
 │   ├── ActionNotWaiting          an action that no longer waits for anybody to agree
+│   ├── InvalidAdRows             a file of ads that cannot be read as a whole
+│   ├── InvalidAdAccount          an ad account's platform or id that is malformed, or taken
+│   ├── UnknownAdAccount          no ad account of that id is connected
 │   ├── InvalidSetupCode          the set-up link is over, used, replaced, or mistyped
 │   └── AlreadySetUp              the agency has a user, so nobody else is made by a link
 ├── ConfigurationError            a setting cannot be used                            2
@@ -254,6 +257,25 @@ class ActionNotWaiting(InputError):
             f"Action {action_id} does not wait for anybody to agree: it is {status}; `clarity "
             "rules actions --status waiting` shows those that do."
         )
+
+
+class InvalidAdRows(InputError):
+    code = "invalid_ad_rows"
+
+
+class InvalidAdAccount(InputError):
+    code = "invalid_ad_account"
+
+
+class UnknownAdAccount(InputError):
+    code = "unknown_ad_account"
+
+    def __init__(self, account_id: str) -> None:
+        super().__init__(
+            f"No ad account {account_id!r} is connected; `clarity ads accounts` shows those that "
+            "are."
+        )
+        self.account_id = account_id
 
 
 class InvalidSetupCode(InputError):

@@ -50,6 +50,9 @@ ClarityError                      one sentence: what happened, what to do   exit
 │   │   └── PlatformThrottled     too many calls: nothing arrived, and when to come back
 │   ├── PlatformRefused           the same call will be refused for ever
 │   └── PlatformTokenRefused      the account's token must be replaced                4
+├── WebhookError                  one message to a rule's webhook was not accepted  1
+│   ├── WebhookUnavailable        later it may work; whether it arrived is not known
+│   └── WebhookRefused            the same message will be refused for ever
 ├── NetworkUnreachable            no connection for anybody: our own network          1
 ├── RebuildFailed                 no business of a day could be rebuilt               1
 └── StoreError                    our database; never held against a token            1
@@ -401,6 +404,26 @@ class PlatformRefused(PlatformError):
 class PlatformTokenRefused(PlatformError):
     exit_code = 4
     code = "platform_token_refused"
+
+
+class WebhookError(ClarityError):
+    """One message to a webhook; the address is never quoted, for it is often a secret."""
+
+    code = "webhook_failed"
+
+
+class WebhookUnavailable(WebhookError):
+    """`retry_after` is what the receiver asked for, None where it did not."""
+
+    code = "webhook_unavailable"
+
+    def __init__(self, message: str, *, retry_after: timedelta | None = None) -> None:
+        super().__init__(message)
+        self.retry_after = retry_after
+
+
+class WebhookRefused(WebhookError):
+    code = "webhook_refused"
 
 
 class NetworkUnreachable(ClarityError):

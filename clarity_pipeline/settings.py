@@ -58,9 +58,9 @@ class Settings(BaseSettings):
         default=META_API_URL,
         description="Meta's Graph API with its version; http only to loopback.",
     )
-    webhook_secrets: SecretStr | None = Field(
+    webhook_secret: SecretStr | None = Field(
         default=None,
-        description="What webhooks are signed with, joined by blanks; each signs, for a change.",
+        description="Signs what rules send to webhooks; no rule with one can be armed without it.",
     )
     webhook_private_hosts: str = Field(
         default="",
@@ -101,6 +101,10 @@ class Settings(BaseSettings):
         if self.database_url is not None and self.database_url.get_secret_value():
             return self.database_url
         return SecretStr(f"sqlite:///{self.home.resolve() / 'clarity.db'}")
+
+    @property
+    def can_sign_webhooks(self) -> bool:
+        return bool(self.webhook_secret and self.webhook_secret.get_secret_value())
 
     @property
     def dagster_on_postgresql(self) -> bool:

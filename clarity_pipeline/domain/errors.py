@@ -298,25 +298,6 @@ class ActionNotWaiting(InputError):
         )
 
 
-class InvalidAdRows(InputError):
-    code = "invalid_ad_rows"
-
-
-class InvalidAdAccount(InputError):
-    code = "invalid_ad_account"
-
-
-class UnknownAdAccount(InputError):
-    code = "unknown_ad_account"
-
-    def __init__(self, account_id: str) -> None:
-        super().__init__(
-            f"No ad account {account_id!r} is connected; `clarity ads accounts` shows those that "
-            "are."
-        )
-        self.account_id = account_id
-
-
 class InvalidSetupCode(InputError):
     code = "invalid_setup_code"
 

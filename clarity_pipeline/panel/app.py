@@ -28,6 +28,7 @@ from clarity_pipeline.panel import (
     people_pages,
     purge_pages,
     rule_action_pages,
+    rule_backtest_pages,
     rule_builder_pages,
     rule_decision_pages,
     rule_pages,
@@ -76,6 +77,7 @@ def create_app(services: PanelServices) -> FastAPI:
         rule_action_pages.router,
         rule_builder_pages.router,
         rule_pages.router,
+        rule_backtest_pages.router,
     ):
         app.include_router(pages, dependencies=[allow(Audience.AGENCY)])
     app.include_router(

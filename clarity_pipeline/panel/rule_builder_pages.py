@@ -9,7 +9,6 @@ from typing import Annotated, Any, Final
 from fastapi import APIRouter, Form, Path, Request
 from starlette.responses import RedirectResponse, Response
 
-from clarity_pipeline.domain.audit import AuditAction
 from clarity_pipeline.domain.errors import InputError, InvalidRule, RuleChanged
 from clarity_pipeline.domain.rules.documents import (
     MAX_DOCUMENT_CHARACTERS,
@@ -17,15 +16,17 @@ from clarity_pipeline.domain.rules.documents import (
     rule_json_schema,
 )
 from clarity_pipeline.domain.rules.model import Rule
+from clarity_pipeline.domain.rules.yaml_documents import read_rules
+from clarity_pipeline.operations.rules import RuleChange, change_rule
 from clarity_pipeline.panel.api_models import LARGEST_ID
-from clarity_pipeline.panel.auditing import audit
+from clarity_pipeline.panel.auditing import editor_of
 from clarity_pipeline.panel.errors import problem_of
-from clarity_pipeline.panel.guard import CurrentPrincipal, Services
+from clarity_pipeline.panel.guard import Services
 from clarity_pipeline.panel.rule_words import conditions_said
 from clarity_pipeline.panel.services import services_of
 from clarity_pipeline.panel.templating import page
 from clarity_pipeline.store.businesses import list_businesses
-from clarity_pipeline.store.rules import StoredRule, get_rule, save_rule
+from clarity_pipeline.store.rules import StoredRule, get_rule
 
 router = APIRouter(include_in_schema=False)
 
@@ -58,24 +59,20 @@ def begin_rule(request: Request) -> Response:
 
 @router.post("/agency/rules")
 def add_rule(
-    request: Request,
-    services: Services,
-    principal: CurrentPrincipal,
-    document: Document = "",
-    note: Note = "",
+    request: Request, services: Services, document: Document = "", note: Note = ""
 ) -> Response:
     try:
-        saved = save_rule(
+        change = change_rule(
             services.database,
-            parse_rule(document),
-            made_by=principal.label,
+            rule_of_text(document),
+            by=editor_of(request),
             now=services.clock(),
             note=note.strip() or None,
             expected_version=0,
         )
     except (InvalidRule, RuleChanged) as error:
         return _builder(request, document=document, note=note, error=error)
-    return _saved(request, saved)
+    return _saved(change)
 
 
 @router.post("/agency/rules/preview")
@@ -91,21 +88,21 @@ def edit_rule(request: Request, services: Services, rule_id: RuleId) -> Response
 
 
 @router.post("/agency/rules/{rule_id}")
-def change_rule(
+def save_version(
     request: Request,
     services: Services,
-    principal: CurrentPrincipal,
     rule_id: RuleId,
     expected_version: Annotated[int, Form(ge=1, le=LARGEST_ID)],
     document: Document = "",
     note: Note = "",
 ) -> Response:
+    """Store the next version, unless somebody else has stored one meanwhile."""
     stored = get_rule(services.database, rule_id)
     try:
-        saved = save_rule(
+        change = change_rule(
             services.database,
-            parse_rule(document),
-            made_by=principal.label,
+            rule_of_text(document),
+            by=editor_of(request),
             now=services.clock(),
             note=note.strip() or None,
             rule_id=rule_id,
@@ -113,13 +110,24 @@ def change_rule(
         )
     except (InvalidRule, RuleChanged) as error:
         return _builder(request, document=document, note=note, stored=stored, error=error)
-    return _saved(request, saved, before=stored)
+    return _saved(change)
 
 
-def _saved(request: Request, saved: StoredRule, *, before: StoredRule | None = None) -> Response:
-    if before is None or before.version != saved.version:
-        audit(request, AuditAction.RULE_CHANGED, rule=saved.rule.name, version=saved.version)
-    return RedirectResponse(f"/agency/rules/{saved.id}?done=saved", status_code=303)
+def rule_of_text(text: str) -> Rule:
+    """A rule out of JSON or YAML. Raises InvalidRule."""
+    if text.lstrip().startswith("{"):
+        return parse_rule(text)
+    first, *others = read_rules(text, source="line")
+    if first.error is not None:
+        raise first.error
+    if others or first.rule is None:
+        raise InvalidRule("There are several rules in the text; they are saved one by one.")
+    return first.rule
+
+
+def _saved(change: RuleChange) -> Response:
+    assert change.stored is not None
+    return RedirectResponse(f"/agency/rules/{change.stored.id}?done=saved", status_code=303)
 
 
 def _builder(
@@ -148,7 +156,7 @@ def _builder(
 
 def _preview(document: str) -> dict[str, Any]:
     try:
-        rule = parse_rule(document)
+        rule = rule_of_text(document)
     except InvalidRule as error:
         return {"rule": None, "problem": problem_of(error), "refusals": _refusals(error)}
     return {"rule": rule, "said": conditions_said(rule.conditions), "refusals": []}

@@ -8,9 +8,9 @@ from typing import Annotated, Final
 from fastapi import APIRouter, Form, Query, Request
 from starlette.responses import RedirectResponse, Response
 
-from clarity_pipeline.domain.audit import AuditAction
-from clarity_pipeline.panel.auditing import audit
-from clarity_pipeline.panel.guard import CurrentPrincipal, Services
+from clarity_pipeline.operations.rules import pause_all
+from clarity_pipeline.panel.auditing import editor_of
+from clarity_pipeline.panel.guard import Services
 from clarity_pipeline.panel.rule_words import (
     LEVELS,
     RULE_STATUSES,
@@ -19,10 +19,10 @@ from clarity_pipeline.panel.rule_words import (
 from clarity_pipeline.panel.templating import page
 from clarity_pipeline.panel.wording import Words
 from clarity_pipeline.store.rule_actions import waiting_counts
+from clarity_pipeline.store.rule_evaluations import latest_evaluations
 from clarity_pipeline.store.rules import (
     get_switch,
     list_rules,
-    set_switch,
 )
 
 router = APIRouter(include_in_schema=False)
@@ -45,11 +45,13 @@ def show_rules(
     archived: Annotated[bool, Query()] = False,  # noqa: FBT002 - read from the query by name
 ) -> Response:
     database = services.database
+    rules = list_rules(database, with_archived=archived)
     return page(
         request,
         "rules.html",
         notice=_DONE.get(done),
-        rules=list_rules(database, with_archived=archived),
+        rules=rules,
+        latest=latest_evaluations(database, rule_ids=[each.id for each in rules]),
         waiting=waiting_counts(database),
         switch=get_switch(database),
         archived=archived,
@@ -63,19 +65,16 @@ def show_rules(
 def turn_switch(
     request: Request,
     services: Services,
-    principal: CurrentPrincipal,
     paused: Annotated[bool, Form()],
     note: Annotated[str, Form(max_length=200)] = "",
 ) -> Response:
     """Pause every rule, or let them act again."""
-    changed = set_switch(
+    pause_all(
         services.database,
         is_paused=paused,
-        changed_by=principal.label,
+        by=editor_of(request),
         now=services.clock(),
         note=note.strip() or None,
     )
     done = "paused" if paused else "going"
-    if changed:
-        audit(request, AuditAction.RULE_CHANGED, switch=done)
     return RedirectResponse(f"/agency/rules?done={done}", status_code=303)

@@ -1,4 +1,4 @@
-"""What the store knows of many days at once: three queries, however many days and businesses."""
+"""What the store knows of many days at once: one query each, however many days and businesses."""
 
 from __future__ import annotations
 
@@ -42,6 +42,16 @@ class BuiltSlice:
     window_end: datetime
     truncated: bool
     is_derived: bool
+
+
+@dataclass(frozen=True, slots=True)
+class SliceLanding:
+    """When the last of the replies that a slice is made of was there (UTC)."""
+
+    business_id: str
+    day: date
+    dimension_set: str
+    landed_at: datetime
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,6 +122,47 @@ def built_slices(
                 window_end=row.window_end,
                 truncated=row.truncated,
                 is_derived=row.subtracted_export_id is not None,
+            )
+            for row in connection.execute(statement).all()
+        ]
+
+
+def slice_landings(
+    database: Database,
+    *,
+    start: date,
+    end: date,
+    business_ids: Collection[str],
+    dimension_sets: Collection[str],
+) -> list[SliceLanding]:
+    """When the slices of these days landed: of a derived one, both of its replies.
+
+    That retention has removed a body does not matter: when it came stays on record.
+    """
+    table, subtracted = daily_slices.c, raw_exports.alias()
+    statement = (
+        select(
+            table.business_id,
+            table.date,
+            table.dimension_set,
+            raw_exports.c.received_at,
+            subtracted.c.received_at.label("subtracted_received_at"),
+        )
+        .join(raw_exports, raw_exports.c.id == table.raw_export_id)
+        .outerjoin(subtracted, subtracted.c.id == table.subtracted_export_id)
+        .where(
+            table.date.between(start, end),
+            table.business_id.in_(set(business_ids)),
+            table.dimension_set.in_(set(dimension_sets)),
+        )
+    )
+    with database.reading() as connection:
+        return [
+            SliceLanding(
+                business_id=row.business_id,
+                day=row.date,
+                dimension_set=row.dimension_set,
+                landed_at=max(row.received_at, row.subtracted_received_at or row.received_at),
             )
             for row in connection.execute(statement).all()
         ]

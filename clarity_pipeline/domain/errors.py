@@ -6,7 +6,7 @@ ClarityError                      one sentence: what happened, what to do   exit
 │   ├── InvalidBusinessId         not 1-64 of a-z 0-9 _ -
 │   ├── InvalidBusinessName       too long, or with control characters in it
 │   ├── InvalidProjectId          not 6-20 letters and digits
-│   ├── InvalidToken              not a Clarity JWT, or one that has already expired
+│   ├── InvalidToken              not a token of that service, or one that has already expired
 │   ├── InvalidConnectionList     rows that cannot be used; none of them was
 │   ├── InvalidDay                no date, a future one, or one before the business was connected
 │   ├── NoLongerCollectable       Clarity's answer would be about another day by now
@@ -23,6 +23,10 @@ ClarityError                      one sentence: what happened, what to do   exit
 │   ├── InvalidRule               says something impossible, or is no rule at all
 │   ├── UnknownRule               no rule of that name or number, or no such version of it
 │   ├── RuleChanged               somebody else changed or archived it meanwhile
+│   ├── UnknownDecision           no decision has that address
+│   ├── InvalidAdRows             a file of ads that cannot be read as a whole
+│   ├── InvalidAdAccount          an ad account's platform or id that is malformed, or taken
+│   ├── UnknownAdAccount          no ad account of that id is connected
 │   ├── UnknownAction             no action of that number
 │   ├── ActionNotWaiting          an action that no longer waits for anybody to agree
 │   ├── InvalidSetupCode          the set-up link is over, used, replaced, or mistyped
@@ -51,6 +55,7 @@ ClarityError                      one sentence: what happened, what to do   exit
     ├── DatabaseFull
     ├── SchemaMismatch            the schema is newer than this program, or is not ours
     ├── ExportCorrupt             a landed body no longer matches its sha256
+    ├── EvidenceCorrupt           what a rule decided on can no longer be read
     └── ExportRemoved             a landed body is older than bodies are kept; its slice stands
 """
 
@@ -237,6 +242,35 @@ class RuleChanged(InputError):
     code = "rule_changed"
 
 
+class UnknownDecision(InputError):
+    code = "unknown_decision"
+
+    def __init__(self, address: str) -> None:
+        super().__init__(
+            f"There is no decision {address[:60]!r}; an address is the number of an evaluation and "
+            "a place in it, such as 1234-17."
+        )
+
+
+class InvalidAdRows(InputError):
+    code = "invalid_ad_rows"
+
+
+class InvalidAdAccount(InputError):
+    code = "invalid_ad_account"
+
+
+class UnknownAdAccount(InputError):
+    code = "unknown_ad_account"
+
+    def __init__(self, account_id: str) -> None:
+        super().__init__(
+            f"No ad account {account_id!r} is connected; `clarity ads accounts` shows those that "
+            "are."
+        )
+        self.account_id = account_id
+
+
 class UnknownAction(InputError):
     code = "unknown_action"
 
@@ -387,6 +421,10 @@ class SchemaMismatch(StoreError):
 
 class ExportCorrupt(StoreError):
     code = "export_corrupt"
+
+
+class EvidenceCorrupt(StoreError):
+    code = "evidence_corrupt"
 
 
 class ExportRemoved(StoreError):

@@ -216,9 +216,8 @@ def payload_of(evidence: bytes) -> bytes:
         raise ValueError("evidence that cannot be unpacked") from None
 
 
-def unpack(evidence: bytes, rule: Rule, as_of: date) -> PackedEvaluation:
+def unpack(payload: bytes, rule: Rule, as_of: date) -> PackedEvaluation:
     """A record again; `rule` is the version that made it. Raises ValueError where it is not."""
-    payload = payload_of(evidence)
     conditions = list(conditions_of(rule.conditions))
     business_id, ids, names, body = _header(payload)
     width = _width(len(conditions))
@@ -241,10 +240,18 @@ def unpack(evidence: bytes, rule: Rule, as_of: date) -> PackedEvaluation:
     )
 
 
-def truths_by_entity(payload: bytes) -> dict[str, int]:
-    """The answers alone, by entity; values of Truth."""
+def truths_before(record: Record, payload: bytes | None) -> NDArray[np.int8]:
+    """What an earlier record of the rule said about the entities of this one; values of Truth, -1
+    for an entity that it did not know. `payload` is the earlier record's, None without one."""
+    if payload is None:
+        return np.full(record.entities, -1, np.int8)
+    length = 4 + int.from_bytes(record.payload[:4], "little")
+    if payload[:length] == record.payload[:length]:
+        # The same entities, as on most days.
+        return np.frombuffer(payload, np.int8, record.entities, offset=length)
     _, ids, _, body = _header(payload)
-    return dict(zip(ids, body[: len(ids)], strict=True))
+    before = dict(zip(ids, body[: len(ids)], strict=True))
+    return np.array([before.get(id_, -1) for id_ in _header(record.payload)[1]], np.int8)
 
 
 def _header(payload: bytes) -> tuple[str, list[str], list[str], bytes]:

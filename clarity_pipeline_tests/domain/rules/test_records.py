@@ -21,7 +21,7 @@ from clarity_pipeline.domain.rules.records import (
     new_compressor,
     pack,
     payload_of,
-    truths_by_entity,
+    truths_before,
     unpack,
 )
 from clarity_pipeline_tests.domain.rules.histories import (
@@ -41,7 +41,7 @@ def by_business(world: World, of: Rule) -> Evaluation:
 
 
 def read_again(record: Record, of: Rule) -> PackedEvaluation:
-    return unpack(record.evidence(new_compressor()), of, AS_OF)
+    return unpack(payload_of(record.evidence(new_compressor())), of, AS_OF)
 
 
 @settings(max_examples=40)
@@ -73,9 +73,7 @@ def test_a_record_counts_what_it_holds(seed: int) -> None:
             assert counts == tuple(truths.count(truth) for truth in Truth)
             reasons = [each.deciding.reason for each in its if each.truth is Truth.UNKNOWN]
             assert record.reasons == {reason: reasons.count(reason) for reason in {*reasons}}
-            assert truths_by_entity(record.payload) == {
-                each.entity_id: int(each.truth) for each in its
-            }
+            assert truths_before(record, record.payload).tolist() == truths
 
 
 def test_the_same_decisions_have_the_same_bytes_and_others_have_not() -> None:
@@ -103,7 +101,7 @@ def records(of: Rule, days: dict[date, dict[str, float | None]]) -> list[Record]
 def test_bytes_of_format_1_stay_readable() -> None:
     """Written by the program that first stored evidence; what it decided must not be lost."""
     stored = bytes.fromhex(FORMAT_1)
-    decision = unpack(stored, rule(), AS_OF).decision(0)
+    decision = unpack(payload_of(stored), rule(), AS_OF).decision(0)
     (finding,) = decision.findings
     assert (decision.entity_id, decision.truth, finding.value) == ("ad-1", Truth.TRUE, 12)
     assert payload_of(stored) == next(iter(records(rule(), daily("spend", 12)))).payload
@@ -114,6 +112,23 @@ FORMAT_1 = (
     "672073616c65225d5d010001000001514a0b284000f87f244008003b3700030632ae6000777003ec"
     "6a2c412903"
 )
+
+
+def test_what_was_said_before_is_found_by_entity() -> None:
+    def record_of(*said: tuple[str, float]) -> Record:
+        evaluation = evaluate(
+            rule(),
+            entities=Entities.of([replace(AN_AD, id=entity_id) for entity_id, _ in said]),
+            series={Source.ADS: series_of([daily("spend", value) for _, value in said])},
+            as_of=AS_OF,
+        )
+        (record,) = pack(evaluation)
+        return record
+
+    earlier = record_of(("a", 5), ("b", 12), ("c", 12))
+    later = record_of(("b", 5), ("new", 12), ("a", 12))
+    assert truths_before(later, earlier.payload).tolist() == [Truth.TRUE, -1, Truth.FALSE]
+    assert truths_before(later, None).tolist() == [-1, -1, -1]
 
 
 def test_entities_of_a_business_have_to_be_together() -> None:
@@ -136,17 +151,13 @@ def test_a_rule_about_nothing_has_no_record() -> None:
 @pytest.mark.parametrize("damaged", [b"", b"\x02abc", b"\x01abc"])
 def test_bytes_that_are_none_of_ours_are_refused(damaged: bytes) -> None:
     with pytest.raises(ValueError, match="evidence"):
-        unpack(damaged, rule(), AS_OF)
+        payload_of(damaged)
 
 
 def test_evidence_of_another_rule_is_refused() -> None:
     (record,) = records(rule(), daily("spend", 12))
     with pytest.raises(ValueError, match="another rule"):
-        unpack(
-            record.evidence(new_compressor()),
-            rule({"all": [condition(), condition("clicks")]}),
-            AS_OF,
-        )
+        unpack(record.payload, rule({"all": [condition(), condition("clicks")]}), AS_OF)
 
 
 @pytest.mark.parametrize("position", [-1, 1])

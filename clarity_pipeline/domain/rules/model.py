@@ -535,6 +535,10 @@ Node = Annotated[
     Discriminator(_kind_of_node),
 ]
 
+for _group in (AllOf, AnyOf, NotOf):
+    # Until then their fields do not know by what name they are written.
+    _group.model_rebuild()
+
 
 class AllBusinesses(_Strict):
     """Every business of the agency, those of tomorrow among them."""

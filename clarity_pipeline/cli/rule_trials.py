@@ -1,4 +1,4 @@
-"""`clarity rules preview|backtest|explain`: what a rule would say, would have said, and has said."""
+"""`clarity rules preview|backtest|explain`: what a rule would say, would have said, or has said."""
 
 from __future__ import annotations
 
@@ -10,11 +10,12 @@ from typing import TYPE_CHECKING, Annotated, Final
 import typer
 
 from clarity_pipeline.cli.options import AsJson
-from clarity_pipeline.cli.output import cell, console, print_json, say, shown, table
+from clarity_pipeline.cli.output import cell, console, print_json, say, table
 from clarity_pipeline.cli.session import open_session, utc_now
 
 if TYPE_CHECKING:
-    from datetime import date
+    from rich.table import Table
+    from rich.text import Text
 
     from clarity_pipeline.domain.rules.backtest import Backtest, BacktestDay, BacktestEntity
     from clarity_pipeline.domain.rules.decisions import Decision, Finding, Reason
@@ -154,7 +155,7 @@ def _print_backtest(found: Backtest, *, limit: int) -> None:
         say(note)
 
 
-def _summary(found: Backtest) -> object:
+def _summary(found: Backtest) -> Table:
     listing = table(
         f"{found.rule_name}, as of {found.start} to {found.end} (UTC)", ("", ""), numbers_from=1
     )
@@ -179,7 +180,7 @@ def _summary(found: Backtest) -> object:
     return listing
 
 
-def _count(number: int) -> object:
+def _count(number: int) -> Text:
     return cell(number, "warn" if number else "")
 
 
@@ -222,7 +223,7 @@ def _symbol(day: BacktestDay, *, most: int, bars: str) -> str:
     return UNKNOWN if day.unknown and not day.not_fired else NOBODY
 
 
-def _fired_table(fired: Sequence[BacktestEntity], *, limit: int) -> object:
+def _fired_table(fired: Sequence[BacktestEntity], *, limit: int) -> Table:
     shown_of = f"{min(limit, len(fired)):,} of {len(fired):,}"
     listing = table(
         f"What it would have fired for, most days first ({shown_of})",

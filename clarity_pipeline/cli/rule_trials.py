@@ -168,7 +168,7 @@ def _summary(found: Backtest) -> Table:
         (f"entities ({level}) it looked at", cell(found.entities)),
         ("of which it would have fired for", cell(len(found.fired))),
         ("days on which it would have fired", cell(f"{found.days_fired:,} of {days:,}")),
-        ("times it would have acted, under its cool-down", cell(found.actions)),
+        ("times it would have acted on one, under its cool-down", cell(found.actions)),
         ("entities it came and went for within days", _count(found.flapping)),
         (
             "days on which it would have been switched off",
@@ -307,12 +307,15 @@ def _print_decision(decision: Decision) -> None:
 
     told = put_in_words(decision)
     say(told.sentence)
-    columns = ("decides", "condition", "", "value", "numerator", "denominator", "compared with")
-    listing = table("", (*columns, "threshold", "days with data", "sessions", "why unknown"))
-    for row, finding in zip(told.rows, decision.findings, strict=True):
+    for number, row in enumerate(told.rows, start=1):
+        say(f"  {number}. {row.condition}{' (this one decides)' if row.is_deciding else ''}")
+    columns = ("condition", "", "value", "numerator", "denominator", "compared with", "threshold")
+    listing = table("", (*columns, "days with data", "sessions", "why unknown"))
+    for number, (row, finding) in enumerate(
+        zip(told.rows, decision.findings, strict=True), start=1
+    ):
         listing.add_row(
-            "*" if row.is_deciding else "",
-            cell(row.condition),
+            f"{number}{' *' if row.is_deciding else ''}",
             cell(row.answer, {"yes": "good", "unknown": "warn"}.get(row.answer, "")),
             cell(_number(finding.value)),
             cell(_number(finding.numerator)),

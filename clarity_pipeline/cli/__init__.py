@@ -31,6 +31,7 @@ from clarity_pipeline.cli import (
     panel,
     purge,
     retention,
+    rule_trials,
     rules,
     upkeep,
     users,
@@ -68,6 +69,7 @@ for module in (
     demo,
 ):
     module.register(app)
+rule_trials.register(rules.rules_app)
 
 
 @app.callback()

@@ -36,7 +36,7 @@ from clarity_pipeline.domain.rules.history import (
     Integers,
     Source,
 )
-from clarity_pipeline.domain.rules.model import Level, Rule, conditions_of
+from clarity_pipeline.domain.rules.model import Level, Pause, Rule, conditions_of
 
 QUICK_CHANGE_DAYS: Final = 3
 """An answer that turns again within so many days flaps: nobody acts on an ad that fast by hand."""
@@ -85,10 +85,10 @@ class Replay:
 class BacktestDay:
     """How many entities a rule would have fired for as of a day, and why not for others.
 
-    `actions` are the entities that it would have acted on, or told of, but for those in their
-    cool-down. `trips_breaker` says that a rule about ads would have been switched off for acting on
-    so many. Without `has_history` nothing that the rule reads is stored of that day or an earlier
-    one.
+    `actions` are the entities that it would have acted on, or told of where it does nothing else,
+    but for those in their cool-down and those that it has paused and that were not known to be fine
+    since. `trips_breaker` says that a rule about ads would have been switched off for acting on so
+    many. Without `has_history` nothing that the rule reads is stored of that day or an earlier one.
     """
 
     day: date
@@ -277,7 +277,7 @@ def summarise(replayed: Replay) -> Backtest:
     rule, truth = replayed.rule, replayed.truth
     count, entities = truth.shape
     days = [replayed.start + timedelta(days=number) for number in range(count)]
-    acts = _acts(truth == Truth.TRUE, rest=cool_down(rule.limits))
+    acts = _acts(rule, truth)
     trips = _trips_breaker(rule, acts, business_ids=replayed.business_ids)
     begins = [day for day in replayed.history_begins.values() if day is not None]
     per_day = [
@@ -384,14 +384,18 @@ def _take_series(series: DailySeries, rows: NDArray[np.intp]) -> DailySeries:
     return replace(series, row_of_entity=series.row_of_entity[rows])
 
 
-def _acts(fires: Booleans, *, rest: timedelta) -> Booleans:
-    """Where an entity would have been acted on: not again before its cool-down is over."""
-    days_apart = max(-(-rest // timedelta(days=1)), 1)
-    acts = np.zeros_like(fires)
-    free_from = np.zeros(fires.shape[1], np.int64)
-    for number, fired in enumerate(fires):
-        acts[number] = fired & (free_from <= number)
+def _acts(rule: Rule, truth: Truths) -> Booleans:
+    """Where an entity would have been acted on, in the same shape."""
+    days_apart = max(-(-cool_down(rule.limits) // timedelta(days=1)), 1)
+    pauses = any(isinstance(action, Pause) for action in rule.actions)
+    acts = np.zeros(truth.shape, np.bool_)
+    free_from = np.zeros(truth.shape[1], np.int64)
+    is_paused = np.zeros(truth.shape[1], np.bool_)
+    for number, answers in enumerate(truth):
+        is_paused &= answers != Truth.FALSE
+        acts[number] = (answers == Truth.TRUE) & (free_from <= number) & ~is_paused
         free_from[acts[number]] = number + days_apart
+        is_paused |= acts[number] & pauses
     return acts
 
 

@@ -11,9 +11,9 @@ from typing import Any, Final
 import yaml
 
 import clarity_pipeline
-from clarity_pipeline.domain.rules.documents import parse_rule
 from clarity_pipeline.domain.rules.history import Entity
 from clarity_pipeline.domain.rules.model import Level, Rule
+from clarity_pipeline.domain.rules.yaml_documents import read_rules
 from clarity_pipeline_tests.domain.rules.histories import back
 
 ROOT: Final = Path(clarity_pipeline.__file__).parent.parent
@@ -98,10 +98,14 @@ class Example:
 
 
 def read_example(file: str) -> Rule:
-    return parse_rule(read_document(file))
+    """As `clarity rules apply` reads it."""
+    (document,) = read_rules((DIRECTORY / file).read_bytes(), source=file)
+    assert document.rule is not None, document.error
+    return document.rule
 
 
 def read_document(file: str) -> dict[str, Any]:
+    """As an editor reads it, which knows nothing of rules."""
     return yaml.safe_load((DIRECTORY / file).read_text(encoding="utf-8"))
 
 

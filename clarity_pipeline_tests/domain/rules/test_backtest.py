@@ -163,11 +163,29 @@ def test_an_entity_is_left_alone_for_its_cool_down(hours: int, acted_on: list[in
 
 
 @pytest.mark.parametrize(
+    ("hours", "acted_on"),
+    [(0, [1, 0, 0, 0, 1, 0, 0]), (96, [1, 0, 0, 0, 1, 0, 0]), (144, [1, 0, 0, 0, 0, 0, 1])],
+)
+def test_what_is_paused_is_not_paused_again_before_it_was_known_to_be_fine(
+    hours: int, acted_on: list[int]
+) -> None:
+    found = backtest(
+        rule(
+            condition(value=10),
+            actions=[{"kind": "pause"}, {"kind": "alert"}],
+            limits={"cool_down_hours": hours},
+        ),
+        daily("spend", 20, 20, None, 5, 20, 20, 20),
+    )
+    assert [each.actions for each in found.days] == acted_on
+
+
+@pytest.mark.parametrize(
     ("actions", "businesses", "trips"),
     [
         (["pause"], ["acme"] * 4, [True, False, False, False]),
-        # Half of four; but all of one business's two.
-        (["pause", "alert"], ["acme", "acme", "bolt", "bolt"], [True, True, False, False]),
+        # On the last day half of four, but both of one business.
+        (["pause", "alert"], ["acme", "bolt", "acme", "bolt"], [True, False, False, True]),
         # An alert about most of a client's pages is what alerts are for.
         (["alert"], ["acme"] * 4, [False, False, False, False]),
     ],
@@ -176,8 +194,8 @@ def test_a_day_on_which_the_rule_would_have_been_switched_off_is_told(
     actions: list[str], businesses: list[str], trips: list[bool]
 ) -> None:
     limits = {"breaker_share": 0.5, "breaker_min_entities": 2, "cool_down_hours": 0}
-    spent = [daily("spend", 20, 20, 5, 5), daily("spend", 20, 20, 20, 5)]
-    spent += [daily("spend", 20, 5, 5, 5), daily("spend", 5, 5, 5, 5)]
+    spent = [daily("spend", 20, 5, 5, 5), daily("spend", 20, 20, 5, 20)]
+    spent += [daily("spend", 20, 5, 20, 5), daily("spend", 5, 5, 5, 20)]
     found = backtest(
         rule(condition(value=10), limits=limits, actions=[{"kind": kind} for kind in actions]),
         *spent,

@@ -255,7 +255,7 @@ def test_without_a_single_session_no_history_is_needed() -> None:
 
 
 def test_the_published_schema_is_that_of_the_rules_that_are_read() -> None:
-    """Write it anew with `json.dumps(rule_json_schema(), indent=2, ensure_ascii=False)`."""
+    """After a change of what a rule can say: clarity rules schema > schemas/rule.schema.json"""
     written = json.dumps(rule_json_schema(), indent=2, ensure_ascii=False)
     assert SCHEMA.read_text(encoding="utf-8") == f"{written}\n"
 

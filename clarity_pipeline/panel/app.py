@@ -101,6 +101,12 @@ def create_app(services: PanelServices) -> FastAPI:
         prefix="/api/agency/businesses/{business_id}/clarity",
         dependencies=AGENCY_BUSINESS,
     )
+    app.include_router(
+        api.rule_visibility,
+        prefix="/api/agency/businesses/{business_id}",
+        dependencies=AGENCY_BUSINESS,
+    )
+    app.include_router(api.rules_of_client, prefix="/api/client", dependencies=CLIENT_BUSINESS)
     app.include_router(api.of_agency, prefix="/api/agency", dependencies=[allow(Audience.AGENCY)])
     app.include_router(api.public, prefix="/api", dependencies=[allow(Audience.PUBLIC)])
     app.mount("/static", StaticFiles(directory=STATIC_DIRECTORY), name="static")

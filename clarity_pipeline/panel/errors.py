@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import timedelta
 from http import HTTPStatus
@@ -22,6 +24,7 @@ from clarity_pipeline.domain.errors import (
     ExportError,
     InputError,
     InvalidConnectionList,
+    InvalidRule,
     NotConnected,
     PurgeRefused,
     QuotaRefused,
@@ -107,6 +110,13 @@ class PurgeUnconfirmed(ClarityError):
         )
 
 
+class RulesNotShown(ClarityError):
+    code = "rules_not_shown"
+
+    def __init__(self) -> None:
+        super().__init__("Your agency keeps its rules to itself; ask it to show them to you.")
+
+
 _STATUS: Final[dict[type[ClarityError], HTTPStatus]] = {
     NotSignedIn: HTTPStatus.UNAUTHORIZED,
     WrongCredentials: HTTPStatus.UNAUTHORIZED,
@@ -120,6 +130,7 @@ _STATUS: Final[dict[type[ClarityError], HTTPStatus]] = {
     UnknownApiKey: HTTPStatus.NOT_FOUND,
     UnknownRule: HTTPStatus.NOT_FOUND,
     UnknownDecision: HTTPStatus.NOT_FOUND,
+    RulesNotShown: HTTPStatus.NOT_FOUND,
     UnknownAction: HTTPStatus.NOT_FOUND,
     ActionNotWaiting: HTTPStatus.CONFLICT,
     RuleChanged: HTTPStatus.CONFLICT,
@@ -257,14 +268,23 @@ def _clarity_problem(error: ClarityError) -> Problem:
     if status is HTTPStatus.SERVICE_UNAVAILABLE:
         headers["Retry-After"] = str(_TRY_AGAIN_SECONDS)
     sentences = (_PANEL_SENTENCES.get(base) for base in type(error).__mro__)
-    bad_rows = error.bad_rows if isinstance(error, InvalidConnectionList) else ()
     return Problem(
         status,
         error.code,
         next((sentence for sentence in sentences if sentence), str(error)),
         headers,
-        tuple({"line": row.line, "message": row.reason} for row in bad_rows),
+        tuple(_parts(error)),
     )
+
+
+def _parts(error: ClarityError) -> Iterator[dict[str, str | int]]:
+    """The parts of a request that cannot be used, where the error knows them."""
+    if isinstance(error, InvalidConnectionList):
+        yield from ({"line": row.line, "message": row.reason} for row in error.bad_rows)
+    if isinstance(error, InvalidRule):
+        for field in error.bad_fields:
+            names = [name for name in re.split(r"[.\[\]]+", field.path) if name]
+            yield {"pointer": "/".join(["body", *names]), "message": field.reason}
 
 
 def _invalid_request(error: RequestValidationError) -> Problem:

@@ -26,6 +26,8 @@ from clarity_pipeline.domain.rules.model import (
     Resume,
     Rule,
     RuleStatus,
+    Webhook,
+    conditions_of,
 )
 from clarity_pipeline.panel.wording import Words
 
@@ -128,6 +130,16 @@ def action_words(action: Action) -> str:
             return f"Alert: {message}" if message else "Alert"
         case _:
             return f"Webhook to {webhook_host(action.url)}"
+
+
+def action_words_for_client(action: Action) -> str:
+    """As `action_words`, without where the agency's own programs are."""
+    return "Webhook" if isinstance(action, Webhook) else action_words(action)
+
+
+def condition_sentences(node: Node) -> list[str]:
+    """Every condition of a tree in words, in order."""
+    return [describe(condition) for _, condition in conditions_of(node)]
 
 
 def action_document_words(document: Mapping[str, Any]) -> str:

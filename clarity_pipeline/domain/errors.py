@@ -23,11 +23,12 @@ ClarityError                      one sentence: what happened, what to do   exit
 │   ├── InvalidRule               says something impossible, or is no rule at all
 │   ├── UnknownRule               no rule of that name or number, or no such version of it
 │   ├── RuleChanged               somebody else changed or archived it meanwhile
-│   ├── UnknownAction             no action of that number
-│   ├── ActionNotWaiting          an action that no longer waits for anybody to agree
+│   ├── UnknownDecision           no decision has that address
 │   ├── InvalidAdRows             a file of ads that cannot be read as a whole
 │   ├── InvalidAdAccount          an ad account's platform or id that is malformed, or taken
 │   ├── UnknownAdAccount          no ad account of that id is connected
+│   ├── UnknownAction             no action of that number
+│   ├── ActionNotWaiting          an action that no longer waits for anybody to agree
 │   ├── InvalidSetupCode          the set-up link is over, used, replaced, or mistyped
 │   └── AlreadySetUp              the agency has a user, so nobody else is made by a link
 ├── ConfigurationError            a setting cannot be used                            2
@@ -45,12 +46,12 @@ ClarityError                      one sentence: what happened, what to do   exit
 │       ├── ReplyTimedOut         read or total time ran out
 │       │   └── ConnectTimedOut   no connection within the time for it; nothing was sent
 │       └── ConnectionBroken      refused, reset, cut off before the end, DNS, TLS
-├── PlatformError                 one call to an ad platform brought nothing        1
+├── PlatformError                 one call to an ad platform brought nothing            1
 │   ├── PlatformUnavailable       later it may work; whether it arrived is not known
 │   │   └── PlatformThrottled     too many calls: nothing arrived, and when to come back
 │   ├── PlatformRefused           the same call will be refused for ever
 │   └── PlatformTokenRefused      the account's token must be replaced                4
-├── WebhookError                  one message to a rule's webhook was not accepted  1
+├── WebhookError                  one message to a rule's webhook was not accepted     1
 │   ├── WebhookUnavailable        later it may work; whether it arrived is not known
 │   └── WebhookRefused            the same message will be refused for ever
 ├── NetworkUnreachable            no connection for anybody: our own network          1
@@ -62,6 +63,7 @@ ClarityError                      one sentence: what happened, what to do   exit
     ├── DatabaseFull
     ├── SchemaMismatch            the schema is newer than this program, or is not ours
     ├── ExportCorrupt             a landed body no longer matches its sha256
+    ├── EvidenceCorrupt           what a rule decided on can no longer be read
     └── ExportRemoved             a landed body is older than bodies are kept; its slice stands
 """
 
@@ -248,22 +250,13 @@ class RuleChanged(InputError):
     code = "rule_changed"
 
 
-class UnknownAction(InputError):
-    code = "unknown_action"
+class UnknownDecision(InputError):
+    code = "unknown_decision"
 
-    def __init__(self, action_id: int) -> None:
+    def __init__(self, address: str) -> None:
         super().__init__(
-            f"There is no action {action_id}; `clarity rules actions` shows those there are."
-        )
-
-
-class ActionNotWaiting(InputError):
-    code = "action_not_waiting"
-
-    def __init__(self, action_id: int, *, status: str) -> None:
-        super().__init__(
-            f"Action {action_id} does not wait for anybody to agree: it is {status}; `clarity "
-            "rules actions --status waiting` shows those that do."
+            f"There is no decision {address[:60]!r}; an address is the number of an evaluation and "
+            "a place in it, such as 1234-17."
         )
 
 
@@ -284,6 +277,25 @@ class UnknownAdAccount(InputError):
             "are."
         )
         self.account_id = account_id
+
+
+class UnknownAction(InputError):
+    code = "unknown_action"
+
+    def __init__(self, action_id: int) -> None:
+        super().__init__(
+            f"There is no action {action_id}; `clarity rules actions` shows those there are."
+        )
+
+
+class ActionNotWaiting(InputError):
+    code = "action_not_waiting"
+
+    def __init__(self, action_id: int, *, status: str) -> None:
+        super().__init__(
+            f"Action {action_id} does not wait for anybody to agree: it is {status}; `clarity "
+            "rules actions --status waiting` shows those that do."
+        )
 
 
 class InvalidSetupCode(InputError):
@@ -466,6 +478,10 @@ class SchemaMismatch(StoreError):
 
 class ExportCorrupt(StoreError):
     code = "export_corrupt"
+
+
+class EvidenceCorrupt(StoreError):
+    code = "evidence_corrupt"
 
 
 class ExportRemoved(StoreError):

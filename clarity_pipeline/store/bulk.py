@@ -153,6 +153,11 @@ def upsert_rows(
     return WriteCounts(inserted=inserted, updated=updated, unchanged=stood - updated)
 
 
+def insert_rows(connection: Connection, target: Table, rows: Rows) -> int:
+    """Add rows of keys that are not there yet; returns how many."""
+    return _insert(connection, target, [rows], meeting=None) if len(rows) else 0
+
+
 def among(connection: Connection, column: ColumnElement[str], values: Iterable[str]) -> Any:
     """Whether a column of text has one of these values, however many they are.
 

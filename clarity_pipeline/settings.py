@@ -60,7 +60,8 @@ class Settings(BaseSettings):
     )
     webhook_secret: SecretStr | None = Field(
         default=None,
-        description="Signs what rules send to webhooks; no rule with one can be armed without it.",
+        description="Signs what rules send to webhooks; no rule with one can be armed without it. "
+        "Two joined by a blank both sign, while receivers change to the first.",
     )
     webhook_private_hosts: str = Field(
         default="",

@@ -26,6 +26,8 @@ class AuditAction(StrEnum):
     RULE_CHANGED = "rule_changed"
     RULES_PAUSED = "rules_paused"
     RULES_RESUMED = "rules_resumed"
+    ACTION_APPROVED = "action_approved"
+    ACTION_REJECTED = "action_rejected"
     RULES_SHOWN = "rules_shown"
     RULES_HIDDEN = "rules_hidden"
 
@@ -53,6 +55,8 @@ _WORDS = {
     AuditAction.RULE_CHANGED: "changed a rule",
     AuditAction.RULES_PAUSED: "paused every rule",
     AuditAction.RULES_RESUMED: "let the rules go on",
+    AuditAction.ACTION_APPROVED: "agreed to an action of a rule",
+    AuditAction.ACTION_REJECTED: "refused an action of a rule",
     AuditAction.RULES_SHOWN: "let the client see its rules",
     AuditAction.RULES_HIDDEN: "hid the rules from the client",
 }

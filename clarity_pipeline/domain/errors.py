@@ -46,12 +46,12 @@ ClarityError                      one sentence: what happened, what to do   exit
 │       ├── ReplyTimedOut         read or total time ran out
 │       │   └── ConnectTimedOut   no connection within the time for it; nothing was sent
 │       └── ConnectionBroken      refused, reset, cut off before the end, DNS, TLS
-├── PlatformError                 one call to an ad platform brought nothing        1
+├── PlatformError                 one call to an ad platform brought nothing            1
 │   ├── PlatformUnavailable       later it may work; whether it arrived is not known
 │   │   └── PlatformThrottled     too many calls: nothing arrived, and when to come back
 │   ├── PlatformRefused           the same call will be refused for ever
 │   └── PlatformTokenRefused      the account's token must be replaced                4
-├── WebhookError                  one message to a rule's webhook was not accepted  1
+├── WebhookError                  one message to a rule's webhook was not accepted     1
 │   ├── WebhookUnavailable        later it may work; whether it arrived is not known
 │   └── WebhookRefused            the same message will be refused for ever
 ├── NetworkUnreachable            no connection for anybody: our own network          1

@@ -22,10 +22,8 @@ from typing import Final
 import httpx
 from pydantic import SecretStr
 
-from clarity_pipeline.domain.errors import (
-    WebhookRefused,
-    WebhookUnavailable,
-)
+from clarity_pipeline.domain.errors import WebhookRefused, WebhookUnavailable
+from clarity_pipeline.settings import Settings
 
 CONNECT_SECONDS: Final = 5.0
 READ_SECONDS: Final = 10.0
@@ -128,6 +126,16 @@ class Webhooks:
                 "be called, name it in CLARITY_WEBHOOK_PRIVATE_HOSTS."
             )
         return addresses[0]
+
+
+def make_webhooks(settings: Settings) -> Webhooks:
+    """Webhooks with the secrets and the hosts of the settings; several are joined by blanks."""
+    secret = settings.webhook_secret
+    secrets = secret.get_secret_value().split() if secret is not None else []
+    return Webhooks(
+        [SecretStr(each) for each in secrets],
+        frozenset(settings.webhook_private_hosts.lower().split()),
+    )
 
 
 def _parse(url: str) -> httpx.URL | None:

@@ -62,7 +62,12 @@ from clarity_pipeline.panel.api_rule_models import (
 from clarity_pipeline.panel.api_tables import CSV_TOO, AskedWindow, WantsCsv, csv_response
 from clarity_pipeline.panel.auditing import editor_of
 from clarity_pipeline.panel.errors import RulesNotShown
-from clarity_pipeline.panel.guard import CurrentBusiness, Services
+from clarity_pipeline.panel.guard import (
+    CurrentBusiness,
+    CurrentPrincipal,
+    Services,
+    remote_address,
+)
 from clarity_pipeline.panel.rule_words import (
     action_document_words,
     action_words_for_client,
@@ -276,10 +281,16 @@ def list_all_actions(
 @router.post(
     "/rules/actions/{action_id}/approve", openapi_extra=problems(UnknownAction, ActionNotWaiting)
 )
-def approve_an_action(request: Request, services: Services, action_id: ActionNumber) -> ActionTold:
+def approve_an_action(
+    request: Request, services: Services, principal: CurrentPrincipal, action_id: ActionNumber
+) -> ActionTold:
     """Let an action be sent that waits for somebody to agree."""
     action = approve_action(
-        services.database, action_id, by=editor_of(request), now=services.clock()
+        services.database,
+        action_id,
+        judged_by=principal.label,
+        now=services.clock(),
+        remote_address=remote_address(request),
     )
     return _action_told(action)
 
@@ -287,10 +298,16 @@ def approve_an_action(request: Request, services: Services, action_id: ActionNum
 @router.post(
     "/rules/actions/{action_id}/reject", openapi_extra=problems(UnknownAction, ActionNotWaiting)
 )
-def reject_an_action(request: Request, services: Services, action_id: ActionNumber) -> ActionTold:
+def reject_an_action(
+    request: Request, services: Services, principal: CurrentPrincipal, action_id: ActionNumber
+) -> ActionTold:
     """End an action for good that waits for somebody to agree."""
     action = reject_action(
-        services.database, action_id, by=editor_of(request), now=services.clock()
+        services.database,
+        action_id,
+        judged_by=principal.label,
+        now=services.clock(),
+        remote_address=remote_address(request),
     )
     return _action_told(action)
 

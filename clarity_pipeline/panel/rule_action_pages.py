@@ -9,17 +9,16 @@ from urllib.parse import urlencode
 from fastapi import APIRouter, Path, Query, Request
 from starlette.responses import RedirectResponse, Response
 
-from clarity_pipeline.domain.audit import AuditAction
 from clarity_pipeline.domain.rules.actions import ActionStatus
+from clarity_pipeline.operations import rule_actions as actions
 from clarity_pipeline.panel.api_models import LARGEST_ID
-from clarity_pipeline.panel.auditing import audit
-from clarity_pipeline.panel.guard import CurrentPrincipal, Services
+from clarity_pipeline.panel.guard import CurrentPrincipal, Services, remote_address
 from clarity_pipeline.panel.rule_decision_pages import BusinessWanted, EmptyIsNone, RuleWanted
 from clarity_pipeline.panel.rule_words import ACTION_STATUSES, action_document_words
 from clarity_pipeline.panel.templating import page
 from clarity_pipeline.panel.wording import Words
 from clarity_pipeline.store.businesses import list_businesses
-from clarity_pipeline.store.rule_actions import approve, list_actions, reject
+from clarity_pipeline.store.rule_actions import list_actions
 from clarity_pipeline.store.rule_evaluations import names_in_log
 from clarity_pipeline.store.rules import get_switch, list_rules
 
@@ -84,8 +83,13 @@ def show_actions(
 def approve_action(
     request: Request, services: Services, principal: CurrentPrincipal, action_id: ActionId
 ) -> Response:
-    action = approve(services.database, action_id, judged_by=principal.label, now=services.clock())
-    audit(request, AuditAction.RULE_CHANGED, business_id=action.business_id, approved=action_id)
+    actions.approve_action(
+        services.database,
+        action_id,
+        judged_by=principal.label,
+        now=services.clock(),
+        remote_address=remote_address(request),
+    )
     return RedirectResponse("/agency/rules/actions?status=waiting&done=approved", status_code=303)
 
 
@@ -93,6 +97,11 @@ def approve_action(
 def reject_action(
     request: Request, services: Services, principal: CurrentPrincipal, action_id: ActionId
 ) -> Response:
-    action = reject(services.database, action_id, judged_by=principal.label, now=services.clock())
-    audit(request, AuditAction.RULE_CHANGED, business_id=action.business_id, rejected=action_id)
+    actions.reject_action(
+        services.database,
+        action_id,
+        judged_by=principal.label,
+        now=services.clock(),
+        remote_address=remote_address(request),
+    )
     return RedirectResponse("/agency/rules/actions?status=waiting&done=rejected", status_code=303)

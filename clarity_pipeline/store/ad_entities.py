@@ -90,6 +90,15 @@ def page_of_entities(
         return [_entity(row) for row in connection.execute(statement).mappings()]
 
 
+def find_entity(database: Database, entity_id: str) -> AdEntity | None:
+    """The entity of that id; None when there is none."""
+    with database.reading() as connection:
+        row = (
+            connection.execute(_entities().where(ad_entities.c.id == entity_id)).mappings().first()
+        )
+    return None if row is None else _entity(row)
+
+
 def known_entity_ids(database: Database, entity_ids: Collection[str]) -> set[str]:
     """Those of these ids that there is an entity of."""
     with database.reading() as connection:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from clarity_pipeline.domain.errors import UnknownDecision
 from clarity_pipeline.domain.rules.model import (
     AllOf,
@@ -44,13 +46,15 @@ def decision_about(database: Database, address: str, *, business_id: str) -> Sto
 
 def _for(node: Node, rule: Rule, business_id: str) -> Node:
     match node:
-        case AllOf(nodes=nodes):
-            return AllOf(all=tuple(_for(each, rule, business_id) for each in nodes))
-        case AnyOf(nodes=nodes):
-            return AnyOf(any=tuple(_for(each, rule, business_id) for each in nodes))
+        case AllOf(nodes=nodes) | AnyOf(nodes=nodes):
+            return node.model_copy(update={"nodes": _each(nodes, rule, business_id)})
         case NotOf(node=inner):
-            return NotOf.model_validate({"not": _for(inner, rule, business_id)})
+            return node.model_copy(update={"node": _for(inner, rule, business_id)})
         case Condition():
             override = rule.override_of(node, business_id=business_id)
             own = node if override is None else node.with_values(override)
             return own.model_copy(update={"key": None})
+
+
+def _each(nodes: Iterable[Node], rule: Rule, business_id: str) -> tuple[Node, ...]:
+    return tuple(_for(each, rule, business_id) for each in nodes)

@@ -8,7 +8,7 @@ from typing import Final
 
 from clarity_pipeline.domain.days import check_day_is_over, days_between
 from clarity_pipeline.domain.dimensions import OVERVIEW, URL_DEVICE
-from clarity_pipeline.domain.errors import InvalidDay
+from clarity_pipeline.domain.errors import InvalidDay, UnknownBusiness
 from clarity_pipeline.domain.rules.backtest import (
     Backtest,
     LateDay,
@@ -76,11 +76,12 @@ def backtest_rule(
 def _businesses(
     database: Database, rule: Rule, business_ids: Collection[str] | None
 ) -> Sequence[str]:
-    known = [business.id for business in businesses.list_businesses(database)]
-    businesses.check_known(known, [*(rule.businesses or ()), *(business_ids or ())])
+    asked = {*(rule.businesses or ()), *(business_ids or ())}
+    for missing in businesses.missing_businesses(database, asked):
+        raise UnknownBusiness(missing)
     return [
         business_id
-        for business_id in known
+        for business_id in (business.id for business in businesses.list_businesses(database))
         if (rule.businesses is None or business_id in rule.businesses)
         and (business_ids is None or business_id in business_ids)
     ]
@@ -89,10 +90,10 @@ def _businesses(
 def _replay(
     database: Database, rule: Rule, *, start: date, end: date, business_ids: Sequence[str]
 ) -> Replay:
-    first_day = history_to_read(rule, start=start, end=end)
     inputs = read_inputs(
-        database, rules=[rule], business_ids=business_ids, as_of=end, first_day=first_day
+        database, rules=[rule], business_ids=business_ids, as_of=end, first_day=start
     )
+    first_day = history_to_read(rule, start=start)
     return replay(
         rule,
         entities=inputs.entities,

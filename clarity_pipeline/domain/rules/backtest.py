@@ -186,12 +186,9 @@ class Backtest:
         }
 
 
-def history_to_read(rule: Rule, *, start: date, end: date) -> date:
-    """The first day that has to be read to evaluate a rule as of each of these days."""
-    wanted = [*history_wanted([rule], as_of=start).values()]
-    # A fixed range may begin long before both.
-    wanted += history_wanted([rule], as_of=end).values()
-    return min(each.first_day for each in wanted)
+def history_to_read(rule: Rule, *, start: date) -> date:
+    """The first day that has to be read to evaluate a rule as of `start`, or any day after it."""
+    return min(each.first_day for each in history_wanted([rule], as_of=start).values())
 
 
 def replay(

@@ -184,6 +184,8 @@ def test_what_is_paused_is_not_paused_again_before_it_was_known_to_be_fine(
     ("actions", "businesses", "trips"),
     [
         (["pause"], ["acme"] * 4, [True, False, False, False]),
+        # Too few of each business, and too many of all together.
+        (["pause"], ["acme", "bolt", "cove", "dusk"], [True, False, False, False]),
         # On the last day half of four, but both of one business.
         (["pause", "alert"], ["acme", "bolt", "acme", "bolt"], [True, False, False, True]),
         # An alert about most of a client's pages is what alerts are for.
@@ -275,6 +277,20 @@ def test_a_late_day_of_one_business_is_known_of_all_others() -> None:
     assert answers(found) == [(1, 0, 1), (2, 0, 0)]
 
 
+def test_a_late_day_of_what_has_no_days_is_nobody_elses() -> None:
+    entities = [AN_AD, replace(AN_AD, id="ad-2", business_id="bolt")]
+    series = replace(series_of([daily("rage_clicks", 20)]), row_of_entity=np.array([-1, 0]))
+    found = replay(
+        rule(RAGE),
+        entities=Entities.of(entities),
+        series={Source.BUSINESS: series},
+        start=AS_OF,
+        end=AS_OF,
+        late_days={Source.BUSINESS: [late_by(5, of=AS_OF)]},
+    )
+    assert found.truth.tolist() == [[Truth.UNKNOWN, Truth.TRUE]]
+
+
 def test_a_late_day_without_data_does_not_get_any() -> None:
     found = backtest(rule(RAGE), daily("rage_clicks", 20, None, 20), late=[late_by(1, of=back(1))])
     assert answers(found) == [(1, 0, 0), (0, 0, 1), (1, 0, 0)]
@@ -359,9 +375,9 @@ def test_what_has_to_be_read_is_what_the_first_day_looks_back_on() -> None:
     asked = condition(
         window=last_days(7), comparison={"against": "baseline", "days": 14, "measure": "percent"}
     )
-    assert history_to_read(rule(asked), start=back(9), end=AS_OF) == back(9 + 6 + 14)
+    assert history_to_read(rule(asked), start=back(9)) == back(9 + 6 + 14)
     fixed = {"kind": "fixed", "start": str(back(100)), "end": str(back(90))}
-    assert history_to_read(rule(condition(window=fixed)), start=back(9), end=AS_OF) == back(100)
+    assert history_to_read(rule(condition(window=fixed)), start=back(9)) == back(100)
 
 
 # The same as evaluating each day by itself

@@ -9,20 +9,23 @@ from typing import Annotated, Any, Final
 from fastapi import APIRouter, Form, Path, Request
 from starlette.responses import RedirectResponse, Response
 
+from clarity_pipeline.domain.days import day_collected_at
 from clarity_pipeline.domain.errors import InputError, InvalidRule, RuleChanged
 from clarity_pipeline.domain.rules.documents import (
     MAX_DOCUMENT_CHARACTERS,
     parse_rule,
     rule_json_schema,
 )
+from clarity_pipeline.domain.rules.explain import REASONS, explain
 from clarity_pipeline.domain.rules.model import Rule
 from clarity_pipeline.domain.rules.yaml_documents import read_rules
+from clarity_pipeline.operations.rule_evaluation import preview
 from clarity_pipeline.operations.rules import RuleChange, change_rule
 from clarity_pipeline.panel.api_models import LARGEST_ID
 from clarity_pipeline.panel.auditing import editor_of
 from clarity_pipeline.panel.errors import problem_of
 from clarity_pipeline.panel.guard import Services
-from clarity_pipeline.panel.rule_words import conditions_said
+from clarity_pipeline.panel.rule_words import LEVELS, TRUTHS, conditions_said
 from clarity_pipeline.panel.services import services_of
 from clarity_pipeline.panel.templating import page
 from clarity_pipeline.store.businesses import list_businesses
@@ -33,6 +36,9 @@ router = APIRouter(include_in_schema=False)
 RuleId = Annotated[int, Path(ge=1, le=LARGEST_ID)]
 Document = Annotated[str, Form(max_length=MAX_DOCUMENT_CHARACTERS)]
 Note = Annotated[str, Form(max_length=200)]
+RuleInForm = Annotated[int | None, Form(ge=1, le=LARGEST_ID)]
+
+DECISIONS_PREVIEWED: Final = 12
 
 _FIRST_RULE: Final[dict[str, Any]] = {
     "name": "",
@@ -76,9 +82,15 @@ def add_rule(
 
 
 @router.post("/agency/rules/preview")
-def show_preview(request: Request, document: Document = "") -> Response:
-    """What a rule would do now; a part of the form's page where a script asks."""
-    return page(request, "rule_preview.html", **_preview(document))
+def show_preview(
+    request: Request, document: Document = "", note: Note = "", rule_id: RuleInForm = None
+) -> Response:
+    """What a rule would say now: beside the form where a script asks, else with the form again."""
+    found = _preview(request, document)
+    if "hx-request" in request.headers:
+        return page(request, "rule_preview.html", **found)
+    stored = None if rule_id is None else get_rule(services_of(request).database, rule_id)
+    return _builder(request, document=document, note=note, stored=stored, previewed=found)
 
 
 @router.get("/agency/rules/{rule_id}/edit")
@@ -137,6 +149,7 @@ def _builder(
     note: str = "",
     stored: StoredRule | None = None,
     error: InputError | None = None,
+    previewed: dict[str, Any] | None = None,
 ) -> Response:
     problem = problem_of(error) if error else None
     return page(
@@ -148,18 +161,33 @@ def _builder(
         stored=stored,
         problem=problem,
         refusals=_refusals(error),
+        previewed=previewed,
         # Not by Jinja, which would sort the fields.
         rule_schema=json.dumps(rule_json_schema()),
         businesses=list_businesses(services_of(request).database),
     )
 
 
-def _preview(document: str) -> dict[str, Any]:
+def _preview(request: Request, document: str) -> dict[str, Any]:
+    services = services_of(request)
+    now = services.clock()
     try:
         rule = rule_of_text(document)
-    except InvalidRule as error:
+        # What would be refused when it is saved is refused now.
+        change_rule(services.database, rule, by=editor_of(request), now=now, dry_run=True)
+    except (InvalidRule, RuleChanged) as error:
         return {"rule": None, "problem": problem_of(error), "refusals": _refusals(error)}
-    return {"rule": rule, "said": conditions_said(rule.conditions), "refusals": []}
+    found = preview(services.database, rule, as_of=day_collected_at(now), limit=DECISIONS_PREVIEWED)
+    return {
+        "rule": rule,
+        "refusals": [],
+        "said": conditions_said(rule.conditions),
+        "found": found,
+        "level": LEVELS[rule.level],
+        "decisions": [(each, explain(each).sentence) for each in found.decisions],
+        "truths": TRUTHS,
+        "reasons": REASONS,
+    }
 
 
 def _refusals(error: InputError | None) -> list[dict[str, str]]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from itertools import pairwise
 from typing import Annotated, Any, Final
 
-from fastapi import APIRouter, Depends, Path, Query, Request
+from fastapi import APIRouter, Path, Query, Request
 from starlette.responses import JSONResponse, Response
 
 from clarity_pipeline.domain.days import day_collected_at
@@ -61,6 +61,7 @@ from clarity_pipeline.panel.api_rule_models import (
 )
 from clarity_pipeline.panel.api_tables import CSV_TOO, AskedWindow, WantsCsv, csv_response
 from clarity_pipeline.panel.auditing import editor_of
+from clarity_pipeline.panel.client_rule_pages import ARE_SHOWN
 from clarity_pipeline.panel.errors import RulesNotShown
 from clarity_pipeline.panel.guard import (
     CurrentBusiness,
@@ -445,16 +446,7 @@ def show_rules_to_client(
     )
 
 
-def rules_are_shown(business: CurrentBusiness) -> None:
-    """Raises RulesNotShown for a client whose agency keeps its rules to itself."""
-    if not business.client_sees_rules:
-        raise RulesNotShown
-
-
-AreShown: Final = Depends(rules_are_shown)
-
-
-@of_client.get("/rules", dependencies=[AreShown], openapi_extra=problems(RulesNotShown))
+@of_client.get("/rules", dependencies=[ARE_SHOWN], openapi_extra=problems(RulesNotShown))
 def list_own_rules(services: Services, business: CurrentBusiness) -> ClientRulesTold:
     """The rules that decide about the business, where the agency shows them."""
     return ClientRulesTold(
@@ -475,7 +467,7 @@ def list_own_rules(services: Services, business: CurrentBusiness) -> ClientRules
 
 @of_client.get(
     "/rules/decisions",
-    dependencies=[AreShown],
+    dependencies=[ARE_SHOWN],
     openapi_extra=problems(RulesNotShown, UnknownDecision),
 )
 def list_own_decisions(
@@ -501,7 +493,7 @@ def list_own_decisions(
 
 @of_client.get(
     "/rules/decisions/{address}",
-    dependencies=[AreShown],
+    dependencies=[ARE_SHOWN],
     openapi_extra=problems(RulesNotShown, UnknownDecision),
 )
 def read_own_decision(

@@ -20,6 +20,7 @@ from clarity_pipeline.panel import (
     account_pages,
     api,
     audit_pages,
+    client_rule_pages,
     connection_pages,
     data_pages,
     history_pages,
@@ -90,6 +91,7 @@ def create_app(services: PanelServices) -> FastAPI:
             pages, prefix="/agency/businesses/{business_id}/clarity", dependencies=AGENCY_BUSINESS
         )
         app.include_router(pages, prefix="/client/clarity", dependencies=CLIENT_BUSINESS)
+    app.include_router(client_rule_pages.router, prefix="/client", dependencies=CLIENT_BUSINESS)
     app.include_router(
         api.of_business,
         prefix="/api/agency/businesses/{business_id}/clarity",

@@ -133,8 +133,14 @@ def action_words(action: Action) -> str:
 
 
 def action_words_for_client(action: Action) -> str:
-    """As `action_words`, without where the agency's own programs are."""
-    return "Webhook" if isinstance(action, Webhook) else action_words(action)
+    """As `action_words`, without what the agency tells itself, and where."""
+    match action:
+        case Alert():
+            return "Alert to the agency"
+        case Webhook():
+            return "Webhook of the agency"
+        case _:
+            return action_words(action)
 
 
 def condition_sentences(node: Node) -> list[str]:

@@ -188,12 +188,12 @@ def actions_of_decision(
 def waiting_counts(database: Database) -> dict[int, int]:
     """How many actions of each rule wait for a person to agree; rules without any are left out."""
     counting = (
-        select(rule_actions.c.rule_id, func.count())
+        select(rule_actions.c.rule_id, func.count().label("waiting"))
         .where(rule_actions.c.status == ActionStatus.WAITING.value)
         .group_by(rule_actions.c.rule_id)
     )
     with database.reading() as connection:
-        return dict(connection.execute(counting).tuples().all())
+        return {row.rule_id: row.waiting for row in connection.execute(counting)}
 
 
 def has_open_actions(database: Database) -> bool:

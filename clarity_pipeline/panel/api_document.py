@@ -122,6 +122,9 @@ def _complete(operation: dict[str, Any], *, path: str, method: str) -> None:
         common.append(FormExpired)
     if "{business_id}" in path:
         common.append(UnknownBusiness)
+    if "{rule_id}" in path:
+        # What is no number is no address either.
+        found.append((HTTPStatus.NOT_FOUND, code_of_status(HTTPStatus.NOT_FOUND)))
     found += [(status_of(error), error.code) for error in common]
     found += [
         (status_of(error), error.code) for error in _descendants(ClarityError) if _is_ours(error)

@@ -123,14 +123,18 @@ def list_all(
     as_json: AsJson = False,
 ) -> None:
     """List the rules, the highest priority first."""
-    from clarity_pipeline.store.rules import list_rules
+    from clarity_pipeline.store.rules import list_broken_rules, list_rules
 
     with open_session() as session:
         stored = list_rules(session.database, with_archived=archived)
+        broken = list_broken_rules(session.database)
     if as_json:
-        print_json({"rules": [_facts(each) for each in stored]})
+        told = [{"id": each.id, "name": each.name, "error": str(each.error)} for each in broken]
+        print_json({"rules": [_facts(each) for each in stored], "broken": told})
         return
-    if not stored:
+    for each in broken:
+        remark(f"{each.name} decides nothing; apply it again in a form that is right. {each.error}")
+    if not stored and not broken:
         say("There is no rule yet; make one with: clarity rules apply FILE")
         return
     columns = ("rule", "status", "about", "of", "priority", "version", "changed")

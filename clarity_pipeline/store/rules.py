@@ -41,6 +41,16 @@ class StoredRule:
 
 
 @dataclass(frozen=True, slots=True)
+class BrokenRule:
+    """A rule in use whose document this program cannot use any more, so that it decides nothing."""
+
+    id: int
+    version: int
+    name: str
+    error: InvalidRule
+
+
+@dataclass(frozen=True, slots=True)
 class RuleVersion:
     """What a rule said from `made_at` (UTC) until the next version, and who wanted it so."""
 
@@ -65,20 +75,11 @@ class Switch:
 def list_rules(database: Database, *, with_archived: bool = False) -> list[StoredRule]:
     """The rules, the highest priority first and then by name.
 
-    One whose document this program cannot use any more is left out, and logged as an error: it must
-    not stop the others. `get_rule` and `find_rule` say what is wrong with it.
+    Broken ones are left out, and logged as errors: they must not stop the others.
     """
-    statement = select(rules)
-    if not with_archived:
-        statement = statement.where(rules.c.archived_at.is_(None))
-    with database.reading() as connection:
-        rows = connection.execute(statement).all()
-    found: list[StoredRule] = []
-    for row in rows:
-        try:
-            found.append(_stored(row))
-        except InvalidRule as error:
-            _log.error("rule %s version %s is left out: %s", row.id, row.version, error)
+    found, broken = _rules(database, with_archived=with_archived)
+    for each in broken:
+        _log.error("rule %s version %s is left out: %s", each.id, each.version, each.error)
     return sorted(found, key=lambda each: (-each.rule.priority, each.rule.name, each.id))
 
 
@@ -111,6 +112,12 @@ def rules_in_force(database: Database) -> RulesInForce:
         except InvalidRule as error:
             broken[row.name] = str(error)
     return RulesInForce(tuple(found), broken)
+
+
+def list_broken_rules(database: Database) -> list[BrokenRule]:
+    """The rules in use that `list_rules` leaves out, by name; `save_rule` replaces one by name."""
+    _, broken = _rules(database, with_archived=False)
+    return sorted(broken, key=lambda each: each.name)
 
 
 def get_rule(database: Database, rule_id: int) -> StoredRule:
@@ -256,6 +263,22 @@ def set_switch(
         else:
             connection.execute(update(rule_switch).values(**values))
         return True
+
+
+def _rules(database: Database, *, with_archived: bool) -> tuple[list[StoredRule], list[BrokenRule]]:
+    statement = select(rules)
+    if not with_archived:
+        statement = statement.where(rules.c.archived_at.is_(None))
+    found: list[StoredRule] = []
+    broken: list[BrokenRule] = []
+    with database.reading() as connection:
+        rows = connection.execute(statement).all()
+    for row in rows:
+        try:
+            found.append(_stored(row))
+        except InvalidRule as error:
+            broken.append(BrokenRule(row.id, row.version, row.name, error))
+    return found, broken
 
 
 def _one_at_a_time(connection: Connection) -> None:

@@ -7,11 +7,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from sqlalchemy import update
 
 from clarity_pipeline.cli.session import command_line_actor
 from clarity_pipeline.domain.rules.documents import rule_json_schema
 from clarity_pipeline.domain.rules.model import Rule
 from clarity_pipeline.domain.rules.yaml_documents import write_rules
+from clarity_pipeline.store import schema
 from clarity_pipeline.store.rules import list_rules
 from clarity_pipeline_tests.cli.conftest import Desk
 from clarity_pipeline_tests.domain.rules.histories import condition, rule
@@ -179,6 +181,25 @@ def test_rules_are_listed_with_their_status(desk: Desk) -> None:
     listed = desk.succeed("rules", "list", "--archived", "--json").document["rules"]
     assert [each["name"] for each in listed if each["archived_at"]] == ["High"]
     assert "archived" in desk.succeed("rules", "list", "--archived").out
+
+
+def test_a_rule_that_cannot_be_used_any_more_is_listed_as_that(desk: Desk) -> None:
+    applied(desk, rule(), rule(name="Sound"))
+    with desk.open_database() as database, database.transaction() as connection:
+        connection.execute(
+            update(schema.rules)
+            .where(schema.rules.c.name == "A rule")
+            .values(document={"name": "A rule"})
+        )
+    ran = desk.succeed("rules", "list")
+    assert "Sound" in ran.out
+    assert "A rule decides nothing; apply it again in a form that is right." in ran.err
+    document = desk.succeed("rules", "list", "--json").document
+    assert [each["name"] for each in document["rules"]] == ["Sound"]
+    assert [each["name"] for each in document["broken"]] == ["A rule"]
+    assert desk.run("rules", "show", "A rule").code == 2
+    applied(desk, rule())
+    assert stored(desk) == {"A rule": (2, "draft"), "Sound": (1, "draft")}
 
 
 def test_a_rule_goes_through_every_status_and_all_is_on_record(desk: Desk) -> None:

@@ -23,6 +23,7 @@ from clarity_pipeline.store.rules import (
     find_rule,
     get_rule,
     get_switch,
+    list_broken_rules,
     list_rules,
     rule_version,
     rule_versions,
@@ -222,10 +223,13 @@ def test_a_rule_that_cannot_be_used_any_more_does_not_stop_the_others(
     with caplog.at_level(logging.ERROR):
         assert names(database) == ["Sound"]
     assert f"rule {broken.id} version 1 is left out" in caplog.text
+    (left_out,) = list_broken_rules(database)
+    assert (left_out.id, left_out.version, left_out.name) == (broken.id, 1, "Broken")
     with pytest.raises(InvalidRule):
         get_rule(database, broken.id)
     assert save(database, rule(name="Broken")).version == 2
     assert names(database) == ["Broken", "Sound"]
+    assert list_broken_rules(database) == []
 
 
 def test_the_switch_is_off_until_somebody_pauses_every_rule(database: Database) -> None:

@@ -95,7 +95,7 @@ def _of_lists(before: list[Any], after: list[Any], *, path: str) -> Iterator[Dif
         return
     # Alike items are found first, so that one that is put in front does not change all behind it.
     matcher = SequenceMatcher(
-        None, [_json(each) for each in before], [_json(each) for each in after], autojunk=False
+        None, [_json(each) for each in before], [_json(each) for each in after]
     )
     for word, begin, end, new_begin, new_end in matcher.get_opcodes():
         if word == "equal":

@@ -26,7 +26,7 @@ from clarity_pipeline.domain.rules.model import Rule
 MAX_FILE_BYTES: Final = 20_000_000
 
 _MAX_DEPTH: Final = 64
-"""Conditions end at a quarter of it, and say so themselves where they are nested too deeply."""
+"""Conditions end at a third of it, and say so themselves where they are nested too deeply."""
 
 _MAX_DIGITS: Final = 400
 """No float is longer written out; Python refuses to read integers of thousands of digits."""
@@ -44,7 +44,7 @@ _WORDS: Final[dict[str, bool | None]] = {
 }
 _TEXT_TAG: Final = "tag:yaml.org,2002:str"
 
-# The one in C is a hundred times faster, and not in every build of the library.
+# The one in C is several times faster, and not in every build of the library.
 _READER: Final[Any] = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 _yaml: Final[Any] = yaml

@@ -19,6 +19,8 @@ from clarity_pipeline.domain.day_history import is_obtainable
 from clarity_pipeline.domain.days import check_day_is_over
 from clarity_pipeline.domain.errors import InvalidRule, RuleChanged, StoreError, UnknownRule
 from clarity_pipeline.domain.rules.actions import (
+    ON_ADS,
+    ActionKind,
     Judged,
     Mode,
     Plan,
@@ -37,7 +39,6 @@ from clarity_pipeline.domain.rules.evaluate import (
 from clarity_pipeline.domain.rules.history import Booleans, Entities
 from clarity_pipeline.domain.rules.inputs import RuleInputs
 from clarity_pipeline.domain.rules.model import (
-    AD_LEVELS,
     Condition,
     EntityStatus,
     Resume,
@@ -519,7 +520,7 @@ class _DayWork:
         on_ads = {
             subject.entity_id
             for each in acting
-            if self.due[each.evaluation.rule_id].stored.rule.level in AD_LEVELS
+            if _acts_on_ads(each.of.rule)
             for subject in subjects[each.evaluation.key]
         }
         if not any(subjects.values()):
@@ -631,6 +632,10 @@ def _ranges(entities: Entities) -> dict[str, tuple[int, int]]:
         str(name): (int(start), int(start + count))
         for name, start, count in zip(names, starts, counts, strict=True)
     }
+
+
+def _acts_on_ads(rule: Rule) -> bool:
+    return any(ActionKind(action.kind) in ON_ADS for action in rule.actions)
 
 
 def _with_leave(rule: Rule) -> Iterator[tuple[str, Condition]]:

@@ -32,7 +32,7 @@ from clarity_pipeline.domain.rules.records import (
 from clarity_pipeline.store.bulk import Rows, insert_rows
 from clarity_pipeline.store.businesses import lock_businesses
 from clarity_pipeline.store.database import Database
-from clarity_pipeline.store.rule_actions import insert_actions
+from clarity_pipeline.store.rule_actions import insert_all_actions
 from clarity_pipeline.store.schema import (
     businesses,
     rule_decisions,
@@ -262,10 +262,10 @@ def write_evaluations(
             evaluations=len(fresh),
             unchanged=len(prepared) - len(fresh),
             logged=_insert_log(connection, ids, fresh, day=day),
-            actions=sum(
-                insert_actions(connection, evaluation_id=id_, actions=each.actions, now=now)
-                for id_, each in zip(ids, fresh, strict=True)
-                if each.actions
+            actions=insert_all_actions(
+                connection,
+                {id_: each.actions for id_, each in zip(ids, fresh, strict=True)},
+                now=now,
             ),
         )
 

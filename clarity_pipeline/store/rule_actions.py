@@ -95,8 +95,9 @@ def insert_all_actions(
         return 0
     upsert = postgresql_insert if connection.dialect.name == "postgresql" else sqlite_insert
     statement = upsert(rule_actions).on_conflict_do_nothing(index_elements=["idempotency_key"])
-    statement = statement.returning(rule_actions.c.id)
-    return len(connection.scalars(statement, rows).all())
+    stood = _count_of(connection, by_evaluation)
+    connection.execute(statement, rows)
+    return _count_of(connection, by_evaluation) - stood
 
 
 def recent_actions(
@@ -403,6 +404,13 @@ def _judge(
             .returning(*rule_actions.c)
         ).one()
     return _stored(judged)
+
+
+def _count_of(connection: Connection, evaluation_ids: Collection[int]) -> int:
+    return sum(
+        connection.scalar(select(func.count()).where(rule_actions.c.evaluation_id.in_(some))) or 0
+        for some in _in_parts(evaluation_ids)
+    )
 
 
 def _counting() -> Select[Any]:

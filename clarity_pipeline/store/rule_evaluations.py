@@ -137,6 +137,18 @@ class RuleSummary:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class RuleTotals:
+    """What a rule's newest evaluations as of a day come to, over all businesses."""
+
+    rule_name: str
+    businesses: int
+    entities: int
+    fired: int
+    not_fired: int
+    unknown: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class LastEvaluation:
     """The newest evaluation of a rule and business before a day, as the next one needs it.
 
@@ -421,6 +433,44 @@ def latest_evaluations(database: Database, *, rule_ids: Collection[int]) -> dict
             if day is not None:
                 found[rule_id] = _summary(connection, rule_id, day)
     return found
+
+
+def rules_evaluated(database: Database, *, day: date) -> set[int]:
+    """The rules that have said anything as of a day."""
+    statement = select(rule_evaluations.c.rule_id).where(rule_evaluations.c.date == day).distinct()
+    with database.reading() as connection:
+        return set(connection.scalars(statement))
+
+
+def totals_of_day(database: Database, *, day: date) -> list[RuleTotals]:
+    """What each rule said as of a day, by its name of now."""
+    evaluation = rule_evaluations.c
+    newest = (
+        select(func.max(evaluation.id))
+        .where(evaluation.date == day)
+        .group_by(evaluation.rule_id, evaluation.business_id)
+    )
+    sums = ("entities", "fired", "not_fired", "unknown")
+    statement = (
+        select(
+            rules.c.name.label("rule_name"),
+            func.count().label("businesses"),
+            *(func.sum(evaluation[name]).label(name) for name in sums),
+        )
+        .join(rules, rules.c.id == evaluation.rule_id)
+        .where(evaluation.id.in_(newest))
+        .group_by(rules.c.id, rules.c.name)
+        .order_by(rules.c.name, rules.c.id)
+    )
+    with database.reading() as connection:
+        return [
+            RuleTotals(
+                rule_name=row["rule_name"],
+                businesses=row["businesses"],
+                **{name: int(row[name]) for name in sums},
+            )
+            for row in connection.execute(statement).mappings()
+        ]
 
 
 def _standing(

@@ -6,6 +6,7 @@ A rule is never deleted, since what it decided names it: it is archived, and its
 from __future__ import annotations
 
 import logging
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final
@@ -14,7 +15,7 @@ from sqlalchemy import Connection, Row, insert, select, text, update
 
 from clarity_pipeline.domain.errors import BadField, InvalidRule, RuleChanged, UnknownRule
 from clarity_pipeline.domain.rules.documents import parse_rule
-from clarity_pipeline.domain.rules.model import Rule
+from clarity_pipeline.domain.rules.model import Rule, RuleStatus
 from clarity_pipeline.store.database import Database
 from clarity_pipeline.store.schema import rule_switch, rules
 from clarity_pipeline.store.schema import rule_versions as versions
@@ -79,6 +80,37 @@ def list_rules(database: Database, *, with_archived: bool = False) -> list[Store
         except InvalidRule as error:
             _log.error("rule %s version %s is left out: %s", row.id, row.version, error)
     return sorted(found, key=lambda each: (-each.rule.priority, each.rule.name, each.id))
+
+
+@dataclass(frozen=True, slots=True)
+class RulesInForce:
+    """The rules that decide something by themselves, by id; `broken` says by name what is wrong
+    with those whose documents this program cannot use."""
+
+    rules: tuple[StoredRule, ...]
+    broken: Mapping[str, str]
+
+
+def rules_in_force(database: Database) -> RulesInForce:
+    """Those that are armed or shadows, whether their shadow is over or not."""
+    statement = (
+        select(rules)
+        .where(
+            rules.c.archived_at.is_(None),
+            rules.c.status.in_([RuleStatus.ARMED.value, RuleStatus.SHADOW.value]),
+        )
+        .order_by(rules.c.id)
+    )
+    with database.reading() as connection:
+        rows = connection.execute(statement).all()
+    found: list[StoredRule] = []
+    broken: dict[str, str] = {}
+    for row in rows:
+        try:
+            found.append(_stored(row))
+        except InvalidRule as error:
+            broken[row.name] = str(error)
+    return RulesInForce(tuple(found), broken)
 
 
 def get_rule(database: Database, rule_id: int) -> StoredRule:

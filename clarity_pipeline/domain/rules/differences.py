@@ -57,10 +57,16 @@ def _of_values(before: Any, after: Any, *, path: str) -> Iterator[Difference]:
         )
     elif isinstance(before, list) and isinstance(after, list):
         yield from _of_lists(cast("list[Any]", before), cast("list[Any]", after), path=path)
-    elif path.endswith(".url") and before is not None and after is not None:
-        yield Difference(path, _NOT_SHOWN, _ANOTHER)
+    elif path.endswith(".url"):
+        yield _of_addresses(before, after, path=path)
     else:
         yield Difference(path, _shown(before), _shown(after))
+
+
+def _of_addresses(before: Any, after: Any, *, path: str) -> Difference:
+    if before is None or after is None:
+        return Difference(path, before and _NOT_SHOWN, after and _NOT_SHOWN)
+    return Difference(path, _NOT_SHOWN, _ANOTHER)
 
 
 def _of_mappings(

@@ -18,6 +18,7 @@ from typing import Annotated, Final
 import typer
 
 from clarity_pipeline.cli import (
+    ads,
     api_keys,
     audit,
     businesses,
@@ -55,6 +56,7 @@ for module in (
     days,
     history,
     figures,
+    ads,
     notices,
     retention,
     panel,

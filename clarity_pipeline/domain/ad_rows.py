@@ -12,11 +12,11 @@ import re
 from collections.abc import Callable, Hashable, Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import date
-from enum import StrEnum
 from functools import lru_cache
 from numbers import Integral, Real
 from typing import Any, Final, cast
 
+from clarity_pipeline.domain.ad_kinds import AdRowKind
 from clarity_pipeline.domain.ads import (
     AD_SUMS,
     AdDay,
@@ -98,14 +98,6 @@ _DAY: Final = re.compile(r"\d{4}-\d{2}-\d{2}", re.ASCII)
 _NUMBER: Final = re.compile(r"[+-]?(\d+(\.\d*)?|\.\d+)([eE][+-]?\d{1,3})?", re.ASCII)
 _ADDRESS: Final = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://\S+", re.ASCII)
 _CURRENCY: Final = re.compile(r"[A-Z]{3}", re.ASCII)
-
-
-class AdRowKind(StrEnum):
-    """What is taken out of rows."""
-
-    ENTITIES = "entities"
-    METRICS = "metrics"
-    BOTH = "both"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

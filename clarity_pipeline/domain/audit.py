@@ -24,6 +24,9 @@ class AuditAction(StrEnum):
     KEY_ADDED = "key_added"
     KEY_REVOKED = "key_revoked"
     RULE_CHANGED = "rule_changed"
+    ADS_IMPORTED = "ads_imported"
+    AD_ACCOUNT_CONNECTED = "ad_account_connected"
+    AD_ACCOUNT_DISCONNECTED = "ad_account_disconnected"
 
     @property
     def words(self) -> str:
@@ -47,4 +50,7 @@ _WORDS = {
     AuditAction.KEY_ADDED: "made an API key",
     AuditAction.KEY_REVOKED: "revoked an API key",
     AuditAction.RULE_CHANGED: "changed a rule",
+    AuditAction.ADS_IMPORTED: "imported ads",
+    AuditAction.AD_ACCOUNT_CONNECTED: "connected an ad account",
+    AuditAction.AD_ACCOUNT_DISCONNECTED: "disconnected an ad account",
 }

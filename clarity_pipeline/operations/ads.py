@@ -25,12 +25,21 @@ from clarity_pipeline.domain.ad_rows import (
     bad_rows,
     gather_rows,
 )
-from clarity_pipeline.domain.ads import AdDay, AdEntity, parse_account_id, parse_platform
+from clarity_pipeline.domain.ads import (
+    AdDay,
+    AdEntity,
+    account_platform_id,
+    parse_account_id,
+    parse_ad_token,
+    parse_platform,
+)
 from clarity_pipeline.domain.errors import BadRow
-from clarity_pipeline.store import ad_entities
+from clarity_pipeline.store import ad_accounts, ad_entities
+from clarity_pipeline.store.ad_accounts import AdAccount
 from clarity_pipeline.store.bulk import WriteCounts
 from clarity_pipeline.store.businesses import get_business, list_businesses
 from clarity_pipeline.store.database import Database
+from clarity_pipeline.store.vault import TokenVault
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -83,6 +92,32 @@ def import_file(
     Raises InvalidAdRows, too, where the file as a whole cannot be read; nothing is stored then.
     """
     return _import(database, read_ad_file(content), now=now, defaults=defaults)
+
+
+def connect_account(
+    database: Database,
+    vault: TokenVault,
+    *,
+    platform: str,
+    account: str,
+    business_id: str,
+    token: str,
+    now: datetime,
+) -> AdAccount:
+    """Connect an ad account to a business, or give it another token. Sends nothing.
+
+    Raises InvalidAdAccount, InvalidToken or UnknownBusiness, and writes nothing then.
+    """
+    platform = parse_platform(platform)
+    return ad_accounts.connect_account(
+        database,
+        vault,
+        platform=platform,
+        platform_id=account_platform_id(parse_account_id(account), platform=platform),
+        business_id=business_id,
+        token=parse_ad_token(token),
+        now=now,
+    )
 
 
 def _import(

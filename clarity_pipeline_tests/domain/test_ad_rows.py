@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from clarity_pipeline.domain.ad_kinds import AdRowKind
 from clarity_pipeline.domain.ad_rows import (
     FIELDS,
     FIRST_DAY,
@@ -19,7 +20,6 @@ from clarity_pipeline.domain.ad_rows import (
     MAX_NAME_LENGTH,
     MAX_URL_LENGTH,
     STATUSES,
-    AdRowKind,
     GatheredRows,
     RowDefaults,
     gather_rows,

@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 from sqlalchemy import func, select
 
-from clarity_pipeline.domain.ad_rows import AdRowKind, RowDefaults
+from clarity_pipeline.domain.ad_kinds import AdRowKind
+from clarity_pipeline.domain.ad_rows import RowDefaults
 from clarity_pipeline.domain.errors import BadRow, InvalidAdAccount, InvalidAdRows, UnknownBusiness
 from clarity_pipeline.domain.rules.model import EntityStatus, Level
 from clarity_pipeline.operations.ads import ImportedAds, import_file, import_rows

@@ -18,6 +18,7 @@ from typing import Annotated, Final
 import typer
 
 from clarity_pipeline.cli import (
+    ads,
     api_keys,
     audit,
     businesses,
@@ -57,6 +58,7 @@ for module in (
     history,
     figures,
     rules,
+    ads,
     notices,
     retention,
     panel,

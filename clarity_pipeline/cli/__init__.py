@@ -32,6 +32,7 @@ from clarity_pipeline.cli import (
     panel,
     purge,
     retention,
+    rule_actions,
     rules,
     upkeep,
     users,
@@ -70,6 +71,7 @@ for module in (
     demo,
 ):
     module.register(app)
+rule_actions.register(rules.rules_app)
 
 
 @app.callback()

@@ -17,7 +17,7 @@ import numpy as np
 from clarity_pipeline.domain.day_checks import markdown_table
 from clarity_pipeline.domain.day_history import is_obtainable
 from clarity_pipeline.domain.days import check_day_is_over
-from clarity_pipeline.domain.errors import InvalidRule, RuleChanged, StoreError, UnknownRule
+from clarity_pipeline.domain.errors import InvalidRule, StoreError, UnknownRule
 from clarity_pipeline.domain.rules.actions import (
     ON_ADS,
     ActionKind,
@@ -43,11 +43,11 @@ from clarity_pipeline.domain.rules.model import (
     EntityStatus,
     Resume,
     Rule,
-    RuleStatus,
     conditions_of,
 )
 from clarity_pipeline.domain.rules.records import Record, pack, truths_before
 from clarity_pipeline.operations.day_report import DayReport
+from clarity_pipeline.operations.rule_actions import disarm_rule
 from clarity_pipeline.store import (
     aggregates,
     connections,
@@ -71,9 +71,6 @@ logger = logging.getLogger(__name__)
 
 Trigger = Literal["on_data", "cron"]
 """Which rules are asked for: those that follow the data, or those with times of their own."""
-
-CIRCUIT_BREAKER: Final = "circuit breaker"
-"""Who switches a rule off that would act on too much."""
 
 MOST_CELLS: Final = 4_000_000
 """Numbers of history that are held at a time, of 8 bytes each."""
@@ -579,23 +576,13 @@ class _DayWork:
         """Switch off what the circuit breaker has stopped, before anything else is written: whoever
         dies in between has decided nothing, and decides again."""
         for rule_id, why in plan.disarm.items():
-            each = self.due[rule_id]
-            off = each.stored.rule.model_copy(update={"status": RuleStatus.OFF})
-            try:
-                rules.save_rule(
-                    self.database,
-                    off,
-                    made_by=CIRCUIT_BREAKER,
-                    now=self.now,
-                    note=why,
-                    rule_id=rule_id,
-                    expected_version=each.stored.version,
-                )
-            except RuleChanged:
+            stored = self.due.pop(rule_id).stored
+            if not disarm_rule(
+                self.database, rule_id, version=stored.version, reason=why, now=self.now
+            ):
                 logger.warning("rule %s was changed while it was to be switched off", rule_id)
             logger.warning("rule %s is switched off: %s", rule_id, why)
-            self.disarmed[each.stored.rule.name] = why
-            del self.due[rule_id]
+            self.disarmed[stored.rule.name] = why
 
     def _drop(self, each: _DueRule, why: str) -> None:
         self.broken[each.stored.rule.name] = why

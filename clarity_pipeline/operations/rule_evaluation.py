@@ -13,6 +13,7 @@ from datetime import date, datetime
 from typing import Final, Literal
 
 import numpy as np
+from numpy.typing import NDArray
 
 from clarity_pipeline.domain.day_checks import markdown_table
 from clarity_pipeline.domain.day_history import is_obtainable
@@ -458,6 +459,7 @@ class _DayWork:
             if path in before
         }
         found: list[_Prepared] = []
+        reasons = evaluation.deciding_reasons
         for record in pack(evaluation):
             last = ground.last.get((rule_id, record.business_id))
             found.append(
@@ -472,7 +474,7 @@ class _DayWork:
                             path: ground.ids_of(record.business_id, known)
                             for path, known in held.items()
                         },
-                        log=_to_log(evaluation, record, last),
+                        log=_to_log(evaluation, record, reasons, last),
                     ),
                     evaluation,
                 )
@@ -642,7 +644,12 @@ def _with_facts(subject: Subject, facts: rule_inputs.AdFacts | None) -> Subject:
     )
 
 
-def _to_log(evaluation: Evaluation, record: Record, last: LastEvaluation | None) -> DecisionsToLog:
+def _to_log(
+    evaluation: Evaluation,
+    record: Record,
+    reasons: NDArray[np.uint8],
+    last: LastEvaluation | None,
+) -> DecisionsToLog:
     """What fired, and what is not as it was."""
     truth = evaluation.truth[record.start : record.end]
     before = truths_before(record, None if last is None else last.payload)
@@ -653,7 +660,7 @@ def _to_log(evaluation: Evaluation, record: Record, last: LastEvaluation | None)
     chosen = np.array(positions) + record.start
     rows: list[int] = evaluation.rows[chosen].tolist()
     decided_by: list[int] = evaluation.decided_by[chosen].tolist()
-    codes: list[int] = evaluation.deciding_reasons[chosen].tolist()
+    codes: list[int] = reasons[chosen].tolist()
     earlier: list[int] = before[positions].tolist()
     return DecisionsToLog(
         positions=positions,

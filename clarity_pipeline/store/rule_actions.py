@@ -408,10 +408,8 @@ def _judge(
 
 
 def _count_of(connection: Connection, evaluation_ids: Collection[int]) -> int:
-    return sum(
-        connection.scalar(select(func.count()).where(rule_actions.c.evaluation_id.in_(some))) or 0
-        for some in _in_parts(evaluation_ids)
-    )
+    counted = select(func.count()).where(rule_actions.c.evaluation_id.in_(evaluation_ids))
+    return connection.scalar(counted) or 0
 
 
 def _counting() -> Select[Any]:

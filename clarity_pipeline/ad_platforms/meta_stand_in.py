@@ -371,8 +371,12 @@ class MetaStandInServer:
     @property
     def base_url(self) -> str:
         """What CLARITY_META_API_URL has to be."""
+        return f"{self.root_url}{VERSION_PATH}"
+
+    @property
+    def root_url(self) -> str:
         host, port = self._listener.getsockname()
-        return f"http://{host}:{port}{VERSION_PATH}"
+        return f"http://{host}:{port}"
 
     def __enter__(self) -> Self:
         self._listener.bind(("127.0.0.1", 0))

@@ -30,6 +30,9 @@ class AuditAction(StrEnum):
     ACTION_REJECTED = "action_rejected"
     RULES_SHOWN = "rules_shown"
     RULES_HIDDEN = "rules_hidden"
+    ADS_IMPORTED = "ads_imported"
+    AD_ACCOUNT_CONNECTED = "ad_account_connected"
+    AD_ACCOUNT_DISCONNECTED = "ad_account_disconnected"
 
     @property
     def words(self) -> str:
@@ -59,4 +62,7 @@ _WORDS = {
     AuditAction.ACTION_REJECTED: "refused an action of a rule",
     AuditAction.RULES_SHOWN: "let the client see its rules",
     AuditAction.RULES_HIDDEN: "hid the rules from the client",
+    AuditAction.ADS_IMPORTED: "imported ads",
+    AuditAction.AD_ACCOUNT_CONNECTED: "connected an ad account",
+    AuditAction.AD_ACCOUNT_DISCONNECTED: "disconnected an ad account",
 }

@@ -17,6 +17,7 @@ from sqlalchemy import (
     Connection,
     Row,
     Select,
+    case,
     func,
     literal,
     not_,
@@ -304,7 +305,10 @@ def expire_actions(database: Database, *, now: datetime) -> int:
             )
             .values(
                 status=ActionStatus.EXPIRED.value,
-                reason="Its day was over before it was sent.",
+                reason=case(
+                    (rule_actions.c.attempts == 0, "Its day was over before it was sent."),
+                    else_="Its day was over before it was known to have arrived.",
+                ),
                 next_attempt_at=None,
             )
         )

@@ -384,6 +384,21 @@ def test_of_a_rule_that_is_no_longer_armed_nothing_is_sent(agency: RuleAgency, h
     assert {each.reason for each in agency.actions} == {"The rule is no longer armed."}
 
 
+@pytest.mark.parametrize("arrived", [True, False])
+def test_what_an_attempt_did_before_its_rule_was_switched_off_is_known(
+    agency: RuleAgency, arrived: bool
+) -> None:
+    stored = agency.add_rule(PAUSE)
+    agency.decide(stored, [1])
+    agency.meta.add_fault(StandInFault(method="POST", after_acting=arrived, code=2))
+    assert agency.deliver() == Delivered(postponed=1)
+    archive_rule(agency.database, stored.id, now=agency.now)
+    agency.pass_time(MINUTE)
+    assert agency.deliver() == (Delivered(done=1) if arrived else Delivered(skipped=1))
+    assert len([call for call in agency.meta.calls if call.method == "POST"]) == 1
+    assert status_in_store(agency, 1)[0] == ("paused" if arrived else "active")
+
+
 # Limits, once more before sending.
 
 

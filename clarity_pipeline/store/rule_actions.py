@@ -191,7 +191,6 @@ def claim_next(database: Database, *, now: datetime) -> OutboxAction | None:
         .where(
             rule_actions.c.status == ActionStatus.PENDING.value,
             or_(rule_actions.c.next_attempt_at.is_(None), rule_actions.c.next_attempt_at <= now),
-            not_(_is_paused()),
         )
         .order_by(rule_actions.c.id)
         .limit(_CANDIDATES)
@@ -204,7 +203,7 @@ def claim_next(database: Database, *, now: datetime) -> OutboxAction | None:
                 update(rule_actions)
                 .where(
                     _is_held(candidate.id, attempt=candidate.attempts),
-                    # It may have been switched since the candidates were read.
+                    # Asked here and not before: once it is switched, no more is given out.
                     not_(_is_paused()),
                 )
                 .values(

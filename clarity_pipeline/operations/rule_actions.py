@@ -36,7 +36,6 @@ from clarity_pipeline.domain.rules.actions import (
     too_many_failures,
 )
 from clarity_pipeline.domain.rules.delivery import (
-    CLAIM_LASTS,
     AlreadyDone,
     GiveUp,
     OutboxAction,
@@ -267,10 +266,11 @@ def _deliver(this: _Round, action: OutboxAction) -> Settlement | None:
     """How an attempt ended; None when somebody else has the claim by now."""
     try:
         reason = reason_to_skip(action, _standing(this.database, action))
-        if reason is not None:
+        # What an earlier attempt has done to an ad is to be known, whatever has happened since.
+        if reason is not None and "before" not in action.detail:
             return _skipped(reason)
         if action.kind in ON_ADS:
-            return _act(this, action)
+            return _act(this, action, reason_not_to_send=reason)
         return _alert(this, action) if action.kind is ActionKind.ALERT else _call(this, action)
     except PlatformThrottled as error:
         return _throttled(this, action, error)
@@ -322,10 +322,31 @@ def _rule_of(database: Database, action: OutboxAction) -> Rule | None:
 # Ads.
 
 
-def _act(this: _Round, action: OutboxAction) -> Settlement | None:
+@dataclass(frozen=True, slots=True)
+class _Ad:
+    """An entity within reach."""
+
+    platform: AdPlatform
+    target: AdObject
+    token: SecretStr
+
+    def read(self) -> PlatformState:
+        return self.platform.read_state(self.target, self.token)
+
+    def change(self, kind: ActionKind, *, daily_budget: int | None) -> None:
+        if kind is ActionKind.PAUSE:
+            self.platform.pause(self.target, self.token)
+        elif kind is ActionKind.RESUME:
+            self.platform.resume(self.target, self.token)
+        else:
+            assert daily_budget is not None, "a budget has its target before it is sent"
+            self.platform.set_daily_budget(self.target, self.token, daily_budget=daily_budget)
+
+
+def _reach(this: _Round, action: OutboxAction) -> _Ad | Settlement:
+    """The entity of an action, or how the attempt ends because it is out of reach."""
     assert action.entity_id is not None, "an action on an ad is about one"
     assert action.account_id is not None, "one without an account is skipped when it is planned"
-    claimed_at = monotonic()
     platform = this.platforms.get(action.account_id.partition(":")[0])
     if platform is None:
         return _skipped("Nothing here can act on that ad platform.")
@@ -343,49 +364,43 @@ def _act(this: _Round, action: OutboxAction) -> Settlement | None:
     entity = find_entity(this.database, action.entity_id)
     if entity is None:
         return _skipped("It is no longer among the ads that were imported.")
-    token = account_token(this.database, this.open_vault(), action.account_id)
     target = AdObject(
         platform_id=entity.platform_id, account_id=account.platform_id, level=entity.level
     )
-    state = platform.read_state(target, token)
+    token = account_token(this.database, this.open_vault(), action.account_id)
+    return _Ad(platform, target, token)
+
+
+def _act(
+    this: _Round, action: OutboxAction, *, reason_not_to_send: str | None
+) -> Settlement | None:
+    ad = _reach(this, action)
+    if isinstance(ad, Settlement):
+        return ad
+    state = ad.read()
     step = next_step(action, state, pause=_pause_of(this.database, action), now=this.now)
     match step:
         case Skip(reason=reason):
             return _skipped(reason)
         case AlreadyDone(is_certain=is_certain):
             after = state if is_certain else replace(state, changed_at=None)
+        case Send() if reason_not_to_send is not None:
+            return _skipped(reason_not_to_send)
         case Send():
-            # Whoever has slept through half of the claim may wake up after somebody else's turn.
-            if monotonic() - claimed_at > CLAIM_LASTS.total_seconds() / 2:
-                return None
             if not outbox.keep_detail(this.database, action, step.detail):
                 return None
             action = replace(action, detail=step.detail)
-            _change(platform, action.kind, target, token, step)
-            after = _state_after(platform, target, token, state)
+            ad.change(action.kind, daily_budget=step.daily_budget)
+            after = _state_after(ad, state)
     _keep_state(this, action)
     return Settlement(status=ActionStatus.DONE, detail={**action.detail, "after": after.document()})
 
 
-def _change(
-    platform: AdPlatform, kind: ActionKind, target: AdObject, token: SecretStr, step: Send
-) -> None:
-    if kind is ActionKind.PAUSE:
-        platform.pause(target, token)
-    elif kind is ActionKind.RESUME:
-        platform.resume(target, token)
-    else:
-        assert step.daily_budget is not None
-        platform.set_daily_budget(target, token, daily_budget=step.daily_budget)
-
-
-def _state_after(
-    platform: AdPlatform, target: AdObject, token: SecretStr, before: PlatformState
-) -> PlatformState:
-    """How the entity stands after a change that was made; the same, of unknown age, when that
+def _state_after(ad: _Ad, before: PlatformState) -> PlatformState:
+    """How an entity stands after a change that was made; the same, of unknown age, when that
     cannot be read."""
     try:
-        return platform.read_state(target, token)
+        return ad.read()
     except PlatformError:
         return replace(before, changed_at=None)
 

@@ -17,6 +17,7 @@ from sqlalchemy import (
     Connection,
     Row,
     Select,
+    case,
     func,
     literal,
     not_,
@@ -223,7 +224,6 @@ def claim_next(database: Database, *, now: datetime) -> OutboxAction | None:
         .where(
             rule_actions.c.status == ActionStatus.PENDING.value,
             or_(rule_actions.c.next_attempt_at.is_(None), rule_actions.c.next_attempt_at <= now),
-            not_(_is_paused()),
         )
         .order_by(rule_actions.c.id)
         .limit(_CANDIDATES)
@@ -236,7 +236,7 @@ def claim_next(database: Database, *, now: datetime) -> OutboxAction | None:
                 update(rule_actions)
                 .where(
                     _is_held(candidate.id, attempt=candidate.attempts),
-                    # It may have been switched since the candidates were read.
+                    # Asked here and not before: once it is switched, no more is given out.
                     not_(_is_paused()),
                 )
                 .values(
@@ -337,7 +337,10 @@ def expire_actions(database: Database, *, now: datetime) -> int:
             )
             .values(
                 status=ActionStatus.EXPIRED.value,
-                reason="Its day was over before it was sent.",
+                reason=case(
+                    (rule_actions.c.attempts == 0, "Its day was over before it was sent."),
+                    else_="Its day was over before it was known to have arrived.",
+                ),
                 next_attempt_at=None,
             )
         )

@@ -291,6 +291,20 @@ def test_what_somebody_paused_first_is_theirs(agency: RuleAgency) -> None:
     assert agency.outcomes == [("pause", "skipped")]
 
 
+def test_a_pause_that_may_have_been_somebodys_is_not_taken_back(agency: RuleAgency) -> None:
+    stored = agency.add_rule(PAUSE, RESUME)
+    agency.decide(stored, [1])
+    agency.meta.add_fault(StandInFault(method="POST", code=2))
+    assert agency.deliver() == Delivered(postponed=1)
+    agency.pass_time(HOUR)
+    agency.meta.touch("1", status="PAUSED")
+    assert agency.deliver() == Delivered(done=1)
+    agency.pass_time(ONE_DAY)
+    agency.decide(stored)
+    assert agency.deliver() == Delivered(skipped=1)
+    assert agency.actions[-1].reason == "It is not certain that this rule has paused it."
+
+
 # Approval, expiry and the switch.
 
 
@@ -382,6 +396,21 @@ def test_of_a_rule_that_is_no_longer_armed_nothing_is_sent(agency: RuleAgency, h
         archive_rule(agency.database, stored.id, now=agency.now)
     assert agency.deliver() == Delivered(skipped=2)
     assert {each.reason for each in agency.actions} == {"The rule is no longer armed."}
+
+
+@pytest.mark.parametrize("arrived", [True, False])
+def test_what_an_attempt_did_before_its_rule_was_switched_off_is_known(
+    agency: RuleAgency, arrived: bool
+) -> None:
+    stored = agency.add_rule(PAUSE)
+    agency.decide(stored, [1])
+    agency.meta.add_fault(StandInFault(method="POST", after_acting=arrived, code=2))
+    assert agency.deliver() == Delivered(postponed=1)
+    archive_rule(agency.database, stored.id, now=agency.now)
+    agency.pass_time(MINUTE)
+    assert agency.deliver() == (Delivered(done=1) if arrived else Delivered(skipped=1))
+    assert len([call for call in agency.meta.calls if call.method == "POST"]) == 1
+    assert status_in_store(agency, 1)[0] == ("paused" if arrived else "active")
 
 
 # Limits, once more before sending.

@@ -187,6 +187,11 @@ def test_what_is_too_old_expires_but_not_under_the_hands_of_a_sender(agency: Rul
     assert expire_actions(agency.database, now=midnight) == 2
     assert [each.status.value for each in agency.actions] == ["pending", "expired", "expired"]
     assert expire_actions(agency.database, now=midnight + 9 * MINUTE) == 1
+    assert [each.reason for each in agency.actions] == [
+        "Its day was over before it was known to have arrived.",
+        "Its day was over before it was sent.",
+        "Its day was over before it was sent.",
+    ]
 
 
 def test_of_two_people_at_the_same_moment_one_decides(

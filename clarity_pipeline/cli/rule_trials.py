@@ -395,8 +395,11 @@ def _print_decision(decision: Decision) -> None:
             f"{number}{' *' if row.is_deciding else ''}",
             cell(row.answer, {"yes": "good", "unknown": "warn"}.get(row.answer, "")),
             cell(_number(finding.value)),
-            cell(_number(finding.numerator)),
-            cell(_number(finding.denominator)),
+            # Without a day, sums are 0 because nothing was added up.
+            *(
+                cell(_number(number) if finding.days_with_data else None)
+                for number in (finding.numerator, finding.denominator)
+            ),
             cell(row.compared_with),
             cell(row.threshold),
             cell(row.days_with_data),

@@ -272,11 +272,7 @@ def report(database: Database, evaluated: EvaluatedDay) -> DayReport:
         for name, why in sorted(evaluated.disarmed.items())
     ]
     header = ("rule", "businesses", "entities", "fires", "does not", "unknown", "")
-    failure = None
-    if broken and not evaluated.rules:
-        first, why = next(iter(sorted(broken.items())))
-        failure = f"None of {len(broken)} rules can be evaluated; the first, {first!r}: {why}"
-    return DayReport(numbers, markdown_table(header, rows), failure=failure)
+    return DayReport(numbers, markdown_table(header, rows))
 
 
 @dataclass(frozen=True, slots=True)

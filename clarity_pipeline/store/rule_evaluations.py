@@ -435,6 +435,13 @@ def latest_evaluations(database: Database, *, rule_ids: Collection[int]) -> dict
     return found
 
 
+def rules_evaluated(database: Database, *, day: date) -> set[int]:
+    """The rules that have said anything as of a day."""
+    statement = select(rule_evaluations.c.rule_id).where(rule_evaluations.c.date == day).distinct()
+    with database.reading() as connection:
+        return set(connection.scalars(statement))
+
+
 def totals_of_day(database: Database, *, day: date) -> list[RuleTotals]:
     """What each rule said as of a day, by its name of now."""
     evaluation = rule_evaluations.c

@@ -5,8 +5,6 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta
 from typing import Final
 
-from cronsim import CronSim, CronSimError
-
 from clarity_pipeline.domain.rules.model import Cron
 
 FURTHEST_BACK: Final = timedelta(days=2)
@@ -15,6 +13,9 @@ FURTHEST_BACK: Final = timedelta(days=2)
 
 def latest_due(cron: Cron, *, after: datetime, now: datetime) -> datetime | None:
     """The latest time of a schedule that is after one instant and not after another (UTC)."""
+    # Loaded by the first rule that has a schedule of its own; few agencies have any.
+    from cronsim import CronSim, CronSimError
+
     earliest = max(after, now - FURTHEST_BACK)
     # It looks back from where it is, and not at it.
     start = now.astimezone(UTC) + timedelta(seconds=1)

@@ -107,22 +107,22 @@ def _replay(
 def _late_days(
     database: Database, *, start: date, end: date, business_ids: Sequence[str]
 ) -> Mapping[Source, Sequence[LateDay]]:
-    landings = [
-        (landing, known_as_of(landing.landed_at))
-        for landing in day_history.slice_landings(
-            database,
-            start=start,
-            end=end,
-            business_ids=business_ids,
-            dimension_sets=_MADE_OF[Source.BUSINESS],
-        )
-    ]
-    late = [(landing, known) for landing, known in landings if known > landing.day]
+    late = day_history.late_slices(
+        database,
+        start=start,
+        end=end,
+        business_ids=business_ids,
+        dimension_sets=_MADE_OF[Source.BUSINESS],
+    )
     return {
         source: [
-            LateDay(business_id=landing.business_id, day=landing.day, known_as_of=known)
-            for landing, known in late
-            if landing.dimension_set in dimension_sets
+            LateDay(
+                business_id=each.business_id,
+                day=each.day,
+                known_as_of=known_as_of(each.landed_at),
+            )
+            for each in late
+            if each.dimension_set in dimension_sets
         ]
         for source, dimension_sets in _MADE_OF.items()
     }

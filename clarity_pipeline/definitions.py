@@ -25,6 +25,7 @@ from clarity_pipeline.orchestration.resources import (
     StoreResource,
 )
 from clarity_pipeline.orchestration.retention import clarity_retention, retention_schedule
+from clarity_pipeline.orchestration.rule_actions import clarity_rule_action_sensor
 from clarity_pipeline.orchestration.rule_evaluations import (
     clarity_rule_evaluation,
     clarity_rule_evaluations,
@@ -78,6 +79,7 @@ def build_defs(
             clarity_notice_sensor,
             clarity_run_failure_sensor,
             clarity_sync_request_sensor,
+            clarity_rule_action_sensor,
             clarity_rule_schedule_sensor,
         ],
         resources={

@@ -18,6 +18,7 @@ from typing import Annotated, Final
 import typer
 
 from clarity_pipeline.cli import (
+    ads,
     api_keys,
     audit,
     businesses,
@@ -31,6 +32,7 @@ from clarity_pipeline.cli import (
     panel,
     purge,
     retention,
+    rule_actions,
     rule_trials,
     rules,
     upkeep,
@@ -58,6 +60,7 @@ for module in (
     history,
     figures,
     rules,
+    ads,
     notices,
     retention,
     panel,
@@ -69,7 +72,8 @@ for module in (
     demo,
 ):
     module.register(app)
-rule_trials.register(rules.rules_app)
+for part in (rule_trials, rule_actions):
+    part.register(rules.rules_app)
 
 
 @app.callback()

@@ -93,20 +93,26 @@ def account_platform_id(text: str, *, platform: str) -> str:
     return f"act_{text}" if platform == "meta" and text.isdecimal() else text
 
 
-def parse_account(*, platform: str, account: str) -> tuple[str, str]:
-    """The platform and the account's id on it. Raises InvalidAdAccount."""
-    platform, account = platform.strip().lower(), account.strip()
+def parse_platform(text: str) -> str:
+    """The name of an ad platform. Raises InvalidAdAccount."""
+    platform = text.strip().lower()
     if not is_platform(platform):
         raise InvalidAdAccount(
             f"{platform[:40]!r} is not the name of an ad platform: use up to 20 of the characters "
             "a-z, 0-9 and _, beginning with a letter, such as meta."
         )
+    return platform
+
+
+def parse_account_id(text: str) -> str:
+    """What a platform calls an ad account. Raises InvalidAdAccount."""
+    account = text.strip()
     if not is_platform_id(account):
         raise InvalidAdAccount(
             f"{account[:40]!r} is not the id of an ad account: copy it from the ad platform, such "
             "as act_123456."
         )
-    return platform, account_platform_id(account, platform=platform)
+    return account
 
 
 def parse_ad_token(text: str) -> SecretStr:

@@ -46,6 +46,14 @@ ClarityError                      one sentence: what happened, what to do   exit
 │       ├── ReplyTimedOut         read or total time ran out
 │       │   └── ConnectTimedOut   no connection within the time for it; nothing was sent
 │       └── ConnectionBroken      refused, reset, cut off before the end, DNS, TLS
+├── PlatformError                 one call to an ad platform brought nothing            1
+│   ├── PlatformUnavailable       later it may work; whether it arrived is not known
+│   │   └── PlatformThrottled     too many calls: nothing arrived, and when to come back
+│   ├── PlatformRefused           the same call will be refused for ever
+│   └── PlatformTokenRefused      the account's token must be replaced                4
+├── WebhookError                  one message to a rule's webhook was not accepted     1
+│   ├── WebhookUnavailable        later it may work; whether it arrived is not known
+│   └── WebhookRefused            the same message will be refused for ever
 ├── NetworkUnreachable            no connection for anybody: our own network          1
 ├── RebuildFailed                 no business of a day could be rebuilt               1
 └── StoreError                    our database; never held against a token            1
@@ -66,7 +74,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
 if TYPE_CHECKING:
-    from datetime import date, datetime
+    from datetime import date, datetime, timedelta
 
 
 @dataclass(frozen=True, slots=True)
@@ -379,6 +387,55 @@ class ConnectTimedOut(ReplyTimedOut):
 
 class ConnectionBroken(TransientFailure):
     code = "connection_broken"
+
+
+class PlatformError(ClarityError):
+    """One call to an ad platform; the message never quotes what it answered with a token in it."""
+
+    code = "platform_failed"
+
+
+class PlatformUnavailable(PlatformError):
+    """`retry_after` is what the platform asked for, None where it did not."""
+
+    code = "platform_unavailable"
+
+    def __init__(self, message: str, *, retry_after: timedelta | None = None) -> None:
+        super().__init__(message)
+        self.retry_after = retry_after
+
+
+class PlatformThrottled(PlatformUnavailable):
+    code = "platform_throttled"
+
+
+class PlatformRefused(PlatformError):
+    code = "platform_refused"
+
+
+class PlatformTokenRefused(PlatformError):
+    exit_code = 4
+    code = "platform_token_refused"
+
+
+class WebhookError(ClarityError):
+    """One message to a webhook; the address is never quoted, for it is often a secret."""
+
+    code = "webhook_failed"
+
+
+class WebhookUnavailable(WebhookError):
+    """`retry_after` is what the receiver asked for, None where it did not."""
+
+    code = "webhook_unavailable"
+
+    def __init__(self, message: str, *, retry_after: timedelta | None = None) -> None:
+        super().__init__(message)
+        self.retry_after = retry_after
+
+
+class WebhookRefused(WebhookError):
+    code = "webhook_refused"
 
 
 class NetworkUnreachable(ClarityError):

@@ -51,13 +51,13 @@ def change_entities(
 ) -> WriteCounts:
     """As `upsert_entities`, of what `change` makes of those of these ids that there are.
 
-    Nobody else changes them meanwhile. What hangs below an entity goes to another business with
-    it.
+    It is also told what those hang from. Nobody else changes any of them meanwhile. What hangs
+    below an entity goes to another business with it.
     """
     with database.transaction() as connection:
-        statement = _entities().where(among(connection, ad_entities.c.id, entity_ids))
-        rows = connection.execute(statement.with_for_update()).mappings()
-        before = {row["id"]: _entity(row) for row in rows}
+        before = _locked(connection, entity_ids)
+        above = {each.parent_id for each in before.values() if each.parent_id is not None}
+        before |= _locked(connection, above.difference(before))
         changed = change(before)
         counts = _upsert(connection, changed, now=now)
         moved = [
@@ -88,6 +88,15 @@ def page_of_entities(
         statement = statement.where(ad_entities.c.id > after)
     with database.reading() as connection:
         return [_entity(row) for row in connection.execute(statement).mappings()]
+
+
+def find_entity(database: Database, entity_id: str) -> AdEntity | None:
+    """The entity of that id; None when there is none."""
+    with database.reading() as connection:
+        row = (
+            connection.execute(_entities().where(ad_entities.c.id == entity_id)).mappings().first()
+        )
+    return None if row is None else _entity(row)
 
 
 def known_entity_ids(database: Database, entity_ids: Collection[str]) -> set[str]:
@@ -211,6 +220,12 @@ def _series_column(name: str) -> ColumnElement[Any]:
 
 def _entities() -> Select[Any]:
     return select(*(ad_entities.c[name] for name in _ENTITY_FIELDS)).order_by(ad_entities.c.id)
+
+
+def _locked(connection: Connection, entity_ids: Collection[str]) -> dict[str, AdEntity]:
+    statement = _entities().where(among(connection, ad_entities.c.id, entity_ids))
+    rows = connection.execute(statement.with_for_update()).mappings()
+    return {row["id"]: _entity(row) for row in rows}
 
 
 def _entity(row: RowMapping) -> AdEntity:

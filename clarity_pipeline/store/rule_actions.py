@@ -7,10 +7,10 @@ settles nothing any more.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
-from typing import Any, Final, TypeVar
+from typing import Any, Final
 
 from sqlalchemy import (
     ColumnElement,
@@ -38,12 +38,12 @@ from clarity_pipeline.domain.rules.actions import (
     expires_at,
 )
 from clarity_pipeline.domain.rules.delivery import CLAIM_LASTS, OutboxAction
+from clarity_pipeline.store.bulk import among
 from clarity_pipeline.store.database import Database
 from clarity_pipeline.store.schema import rule_actions, rule_switch
 
-_Id = TypeVar("_Id", int, str)
-
-IDS_PER_STATEMENT: Final = 5_000
+_CANDIDATES: Final = 20
+"""Of so many that are due the first is taken that nobody else takes at the same moment."""
 
 _TRIED_WITHIN: Final = timedelta(days=2)
 """How long after it was made an action may still be tried."""
@@ -63,8 +63,13 @@ def insert_actions(
 
     One that is there already, by its idempotency key, stays as it is.
     """
-    if not actions:
-        return 0
+    return insert_all_actions(connection, {evaluation_id: actions}, now=now)
+
+
+def insert_all_actions(
+    connection: Connection, by_evaluation: Mapping[int, Sequence[PlannedAction]], *, now: datetime
+) -> int:
+    """The same for the evaluations of a batch, by their ids."""
     rows = [
         {
             "evaluation_id": evaluation_id,
@@ -83,13 +88,16 @@ def insert_actions(
             "created_at": now,
             "attempts": 0,
         }
+        for evaluation_id, actions in by_evaluation.items()
         for each in actions
     ]
+    if not rows:
+        return 0
     upsert = postgresql_insert if connection.dialect.name == "postgresql" else sqlite_insert
     statement = upsert(rule_actions).on_conflict_do_nothing(index_elements=["idempotency_key"])
-    before = connection.execute(_count_of(evaluation_id)).scalar_one()
+    stood = _count_of(connection, by_evaluation)
     connection.execute(statement, rows)
-    return connection.execute(_count_of(evaluation_id)).scalar_one() - before
+    return _count_of(connection, by_evaluation) - stood
 
 
 def recent_actions(
@@ -105,38 +113,35 @@ def recent_actions(
     made_since = rule_actions.c.created_at >= since - _TRIED_WITHIN
     found: dict[int, RecentAction] = {}
     with database.reading() as connection:
-        for some in _in_parts(rule_ids):
-            of_rules = _counting().where(
-                rule_actions.c.rule_id.in_(some),
-                or_(
-                    rule_actions.c.date == day,
-                    (rule_actions.c.kind == ActionKind.ALERT.value) & made_since,
-                ),
-            )
-            found |= {row.id: _recent(row) for row in connection.execute(of_rules)}
-        for some in _in_parts(entity_ids):
-            on_entities = _counting().where(rule_actions.c.entity_id.in_(some), made_since)
-            found |= {row.id: _recent(row) for row in connection.execute(on_entities)}
+        of_rules = _counting().where(
+            rule_actions.c.rule_id.in_(set(rule_ids)),
+            or_(
+                rule_actions.c.date == day,
+                (rule_actions.c.kind == ActionKind.ALERT.value) & made_since,
+            ),
+        )
+        on_entities = _counting().where(
+            among(connection, rule_actions.c.entity_id, entity_ids), made_since
+        )
+        for statement in (of_rules, on_entities):
+            found |= {row.id: _recent(row) for row in connection.execute(statement)}
     return [found[action_id] for action_id in sorted(found)]
 
 
 def last_actions(database: Database, entity_ids: Collection[str]) -> dict[str, RecentAction]:
     """The latest action on each of these entities that counts, however long ago."""
-    found: dict[str, RecentAction] = {}
     with database.reading() as connection:
-        for some in _in_parts(entity_ids):
-            latest = (
-                select(func.max(rule_actions.c.id))
-                .where(
-                    rule_actions.c.entity_id.in_(some),
-                    rule_actions.c.kind.in_(_ON_ADS),
-                    rule_actions.c.status.in_(_COUNTS),
-                )
-                .group_by(rule_actions.c.entity_id)
+        latest = (
+            select(func.max(rule_actions.c.id))
+            .where(
+                among(connection, rule_actions.c.entity_id, entity_ids),
+                rule_actions.c.kind.in_(_ON_ADS),
+                rule_actions.c.status.in_(_COUNTS),
             )
-            rows = connection.execute(select(rule_actions).where(rule_actions.c.id.in_(latest)))
-            found |= {row.entity_id: _recent(row) for row in rows}
-    return found
+            .group_by(rule_actions.c.entity_id)
+        )
+        rows = connection.execute(select(rule_actions).where(rule_actions.c.id.in_(latest)))
+        return {row.entity_id: _recent(row) for row in rows}
 
 
 def get_action(database: Database, action_id: int) -> OutboxAction:
@@ -174,9 +179,14 @@ def list_actions(
         return [_stored(row) for row in connection.execute(statement)]
 
 
-def claim_next(
-    database: Database, *, now: datetime, but_not: Collection[int] = ()
-) -> OutboxAction | None:
+def has_open_actions(database: Database) -> bool:
+    """Whether anything waits, for a person or to be sent."""
+    is_open = rule_actions.c.status.in_([ActionStatus.WAITING.value, ActionStatus.PENDING.value])
+    with database.reading() as connection:
+        return connection.execute(select(select(1).where(is_open).exists())).scalar_one()
+
+
+def claim_next(database: Database, *, now: datetime) -> OutboxAction | None:
     """The oldest action that is due, which is now this caller's to send; None when there is none.
 
     The attempt is counted and committed before anything is sent, so that nobody else sends it
@@ -188,11 +198,10 @@ def claim_next(
         .where(
             rule_actions.c.status == ActionStatus.PENDING.value,
             or_(rule_actions.c.next_attempt_at.is_(None), rule_actions.c.next_attempt_at <= now),
-            rule_actions.c.id.not_in(but_not),
             not_(_is_paused()),
         )
         .order_by(rule_actions.c.id)
-        .limit(20)
+        .limit(_CANDIDATES)
     )
     with database.reading() as connection:
         candidates = connection.execute(due).all()
@@ -398,8 +407,9 @@ def _judge(
     return _stored(judged)
 
 
-def _count_of(evaluation_id: int) -> Select[int]:
-    return select(func.count()).where(rule_actions.c.evaluation_id == evaluation_id)
+def _count_of(connection: Connection, evaluation_ids: Collection[int]) -> int:
+    counted = select(func.count()).where(rule_actions.c.evaluation_id.in_(evaluation_ids))
+    return connection.scalar(counted) or 0
 
 
 def _counting() -> Select[Any]:
@@ -421,15 +431,6 @@ def _is_held(action_id: int, *, attempt: int) -> ColumnElement[bool]:
 
 def _is_paused() -> ColumnElement[bool]:
     return select(literal(1)).where(rule_switch.c.is_paused).exists()
-
-
-def _in_parts(ids: Collection[_Id]) -> Iterator[Sequence[_Id]]:
-    """No database takes a statement with any number of ids."""
-    every = list(ids)
-    return (
-        every[start : start + IDS_PER_STATEMENT]
-        for start in range(0, len(every), IDS_PER_STATEMENT)
-    )
 
 
 def _recent(row: Row[Any]) -> RecentAction:

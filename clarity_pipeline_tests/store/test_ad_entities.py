@@ -123,8 +123,11 @@ def test_entities_are_listed_by_business_and_in_pages(database: Database) -> Non
     assert page(None, "meta:4") == ["7", "9"]
 
 
-def test_a_change_sees_what_there_is_and_nothing_else(database: Database) -> None:
-    store(database, entity(1), entity(2))
+def test_a_change_sees_what_there_is_what_that_hangs_from_and_nothing_else(
+    database: Database,
+) -> None:
+    campaign = entity(9, Level.CAMPAIGN)
+    store(database, campaign, entity(1, parent=9), entity(2, parent=9))
     seen: list[Mapping[str, AdEntity]] = []
 
     def change(before: Mapping[str, AdEntity]) -> Sequence[AdEntity]:
@@ -134,7 +137,7 @@ def test_a_change_sees_what_there_is_and_nothing_else(database: Database) -> Non
     counts = ad_entities.change_entities(
         database, entity_ids=["meta:1", "meta:3"], change=change, now=LATER
     )
-    assert seen == [{"meta:1": entity(1)}]
+    assert seen == [{"meta:1": entity(1, parent=9), "meta:9": campaign}]
     assert counts == WriteCounts(inserted=1, updated=1)
 
 

@@ -290,14 +290,14 @@ def after_failure(
     now: datetime,
     jitter: float,
     retry_after: timedelta | None = None,
-    is_throttled: bool = False,
+    may_have_arrived: bool = True,
 ) -> TryAgain | GiveUp:
     """When to try again what may work later. `action.attempts` counts the one that failed.
 
     `jitter` is of [0, 1) and spreads what failed together. A platform that asks for patience is
-    given it, and its refusals, of which nothing came, do not use up the attempts.
+    given it, and an attempt of which certainly nothing came is never the last.
     """
-    if action.attempts >= MOST_ATTEMPTS and not is_throttled:
+    if action.attempts >= MOST_ATTEMPTS and may_have_arrived:
         return GiveUp(status=ActionStatus.FAILED, reason=f"It has failed {action.attempts} times.")
     doubled = FIRST_RETRY_AFTER * 2 ** min(action.attempts - 1, 10)
     wait = min(doubled, LONGEST_RETRY_AFTER) * (1 + jitter) / 2

@@ -306,7 +306,7 @@ def test_a_platform_that_asks_for_patience_is_given_it() -> None:
 def test_it_gives_up_after_ten_attempts_of_which_something_may_have_come() -> None:
     found = after_failure(action(attempts=10), now=NOW, jitter=0)
     assert found == GiveUp(status=ActionStatus.FAILED, reason="It has failed 10 times.")
-    assert waits(40, is_throttled=True) == 30 * MINUTE
+    assert waits(40, may_have_arrived=False) == 30 * MINUTE
 
 
 def test_it_gives_up_when_its_day_is_over() -> None:

@@ -72,8 +72,8 @@ for module in (
     demo,
 ):
     module.register(app)
-rule_trials.register(rules.rules_app)
-rule_actions.register(rules.rules_app)
+for part in (rule_trials, rule_actions):
+    part.register(rules.rules_app)
 
 
 @app.callback()

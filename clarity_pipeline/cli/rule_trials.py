@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from clarity_pipeline.domain.rules.backtest import Backtest, BacktestDay, BacktestEntity
     from clarity_pipeline.domain.rules.decisions import Decision, Finding, Reason
     from clarity_pipeline.domain.rules.model import Rule
+    from clarity_pipeline.operations.rule_evaluation import Preview
     from clarity_pipeline.store.database import Database
     from clarity_pipeline.store.rule_evaluations import StoredDecision
 
@@ -48,8 +49,37 @@ NOBODY, UNKNOWN, NO_HISTORY = ".", "?", "x"
 
 
 def register(rules_app: typer.Typer) -> None:
-    for command in (backtest, explain):
+    for command in (preview, backtest, explain):
         rules_app.command()(command)
+
+
+def preview(
+    rule: RuleOrFile,
+    businesses: Businesses = None,
+    as_of: Annotated[
+        str | None,
+        typer.Option("--as-of", metavar="YYYY-MM-DD", help="A UTC day that is over; yesterday."),
+    ] = None,
+    limit: Limit = 20,
+    *,
+    as_json: AsJson = False,
+) -> None:
+    """Say what a rule would decide now, and why. Nothing is stored or done."""
+    from clarity_pipeline.domain.days import check_day_is_over, day_collected_at, parse_day
+    from clarity_pipeline.operations.rule_evaluation import preview as preview_rule
+
+    now = utc_now()
+    day = day_collected_at(now) if as_of is None else parse_day(as_of)
+    check_day_is_over(day, now=now)
+    with open_session() as session:
+        tried = _read_rule(session.database, rule)
+        found = preview_rule(
+            session.database, tried, as_of=day, business_ids=businesses or None, limit=limit
+        )
+    if as_json:
+        print_json(_preview_document(tried, found))
+    else:
+        _print_preview(tried, found)
 
 
 def backtest(
@@ -139,6 +169,53 @@ def _rule_of_file(path: Path) -> Rule:
         assert document.error is not None, "what is no rule has an error"
         raise document.error
     return document.rule
+
+
+# A preview
+
+
+def _print_preview(rule: Rule, found: Preview) -> None:
+    say(
+        f"{rule.name}, as of {found.as_of} (UTC): of {found.entities:,} entities it fires for "
+        f"{found.fired:,}, not for {found.not_fired:,}, and cannot decide about {found.unknown:,}."
+    )
+    if found.reasons:
+        say(f"Unknown: {_reason_words(found.reasons)}.")
+    if not found.decisions:
+        return
+    listing = table(
+        f"{len(found.decisions):,} of {found.entities:,} decisions, those that fire first",
+        ("", "entity", "business", "why"),
+    )
+    for each in found.decisions:
+        word, tone = _ANSWERS[each.truth.name]
+        listing.add_row(
+            cell(word, tone),
+            cell(each.entity_name or each.entity_id),
+            cell(each.business_id),
+            cell(_sentence(each)),
+        )
+    console().print(listing)
+
+
+_ANSWERS: Final = {
+    "TRUE": ("fires", "good"),
+    "FALSE": ("does not", "quiet"),
+    "UNKNOWN": ("unknown", "warn"),
+}
+
+
+def _preview_document(rule: Rule, found: Preview) -> dict[str, object]:
+    return {
+        "rule": rule.name,
+        "as_of": found.as_of,
+        "entities": found.entities,
+        "fired": found.fired,
+        "not_fired": found.not_fired,
+        "unknown": found.unknown,
+        "reasons": found.reasons,
+        "decisions": [_decision_document(each) for each in found.decisions],
+    }
 
 
 # A backtest
@@ -318,8 +395,11 @@ def _print_decision(decision: Decision) -> None:
             f"{number}{' *' if row.is_deciding else ''}",
             cell(row.answer, {"yes": "good", "unknown": "warn"}.get(row.answer, "")),
             cell(_number(finding.value)),
-            cell(_number(finding.numerator)),
-            cell(_number(finding.denominator)),
+            # Without a day, sums are 0 because nothing was added up.
+            *(
+                cell(_number(number) if finding.days_with_data else None)
+                for number in (finding.numerator, finding.denominator)
+            ),
             cell(row.compared_with),
             cell(row.threshold),
             cell(row.days_with_data),
@@ -346,8 +426,6 @@ def _stored_document(stored: StoredDecision) -> dict[str, object]:
 
 
 def _decision_document(decision: Decision) -> dict[str, object]:
-    from clarity_pipeline.domain.rules.explain import explain as put_in_words
-
     return {
         "rule": decision.rule_name,
         "entity_id": decision.entity_id,
@@ -356,10 +434,16 @@ def _decision_document(decision: Decision) -> dict[str, object]:
         "level": decision.level,
         "as_of": decision.as_of,
         "answer": decision.truth.name.lower(),
-        "sentence": put_in_words(decision).sentence,
+        "sentence": _sentence(decision),
         "decided_by": decision.decided_by,
         "findings": [_finding_document(finding) for finding in decision.findings],
     }
+
+
+def _sentence(decision: Decision) -> str:
+    from clarity_pipeline.domain.rules.explain import explain as put_in_words
+
+    return put_in_words(decision).sentence
 
 
 def _finding_document(finding: Finding) -> dict[str, object]:

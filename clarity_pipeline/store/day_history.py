@@ -5,8 +5,19 @@ from __future__ import annotations
 from collections.abc import Collection
 from dataclasses import dataclass
 from datetime import date, datetime
+from typing import Any
 
-from sqlalchemy import case, exists, func, select
+from sqlalchemy import (
+    ColumnElement,
+    Connection,
+    DateTime,
+    case,
+    exists,
+    func,
+    or_,
+    select,
+)
+from sqlalchemy import cast as sql_cast
 
 from clarity_pipeline.domain.exports import Verdict
 from clarity_pipeline.domain.sync_jobs import JobStatus, Trigger
@@ -45,8 +56,8 @@ class BuiltSlice:
 
 
 @dataclass(frozen=True, slots=True)
-class SliceLanding:
-    """When the last of the replies that a slice is made of was there (UTC)."""
+class LateSlice:
+    """A slice, and when the last of the replies that it is made of was there (UTC)."""
 
     business_id: str
     day: date
@@ -127,38 +138,41 @@ def built_slices(
         ]
 
 
-def slice_landings(
+def late_slices(
     database: Database,
     *,
     start: date,
     end: date,
     business_ids: Collection[str],
     dimension_sets: Collection[str],
-) -> list[SliceLanding]:
-    """When the slices of these days landed: of a derived one, both of its replies.
+) -> list[LateSlice]:
+    """The slices of these days that landed after the day that follows theirs (UTC).
 
-    That retention has removed a body does not matter: when it came stays on record.
+    A derived one landed with the later of its two replies. That retention has removed a body does
+    not matter: when it came stays on record.
     """
     table, subtracted = daily_slices.c, raw_exports.alias()
-    statement = (
-        select(
-            table.business_id,
-            table.date,
-            table.dimension_set,
-            raw_exports.c.received_at,
-            subtracted.c.received_at.label("subtracted_received_at"),
-        )
-        .join(raw_exports, raw_exports.c.id == table.raw_export_id)
-        .outerjoin(subtracted, subtracted.c.id == table.subtracted_export_id)
-        .where(
-            table.date.between(start, end),
-            table.business_id.in_(set(business_ids)),
-            table.dimension_set.in_(set(dimension_sets)),
-        )
-    )
     with database.reading() as connection:
+        too_late = _midnight(connection, table.date, days_later=2)
+        statement = (
+            select(
+                table.business_id,
+                table.date,
+                table.dimension_set,
+                raw_exports.c.received_at,
+                subtracted.c.received_at.label("subtracted_received_at"),
+            )
+            .join(raw_exports, raw_exports.c.id == table.raw_export_id)
+            .outerjoin(subtracted, subtracted.c.id == table.subtracted_export_id)
+            .where(
+                table.date.between(start, end),
+                table.business_id.in_(set(business_ids)),
+                table.dimension_set.in_(set(dimension_sets)),
+                or_(raw_exports.c.received_at >= too_late, subtracted.c.received_at >= too_late),
+            )
+        )
         return [
-            SliceLanding(
+            LateSlice(
                 business_id=row.business_id,
                 day=row.date,
                 dimension_set=row.dimension_set,
@@ -166,6 +180,16 @@ def slice_landings(
             )
             for row in connection.execute(statement).all()
         ]
+
+
+def _midnight(
+    connection: Connection, day: ColumnElement[date], *, days_later: int
+) -> ColumnElement[Any]:
+    """The beginning of a UTC day that many days later, to compare instants with."""
+    if connection.dialect.name == "sqlite":
+        # A day is the beginning of the text of each of its instants.
+        return func.date(day, f"+{days_later} days")
+    return func.timezone("UTC", sql_cast(day + days_later, DateTime))
 
 
 def telling_jobs(

@@ -15,7 +15,7 @@ from clarity_pipeline.domain.rules.decisions import Reason
 from clarity_pipeline.domain.rules.documents import parse_rule
 from clarity_pipeline.domain.rules.history import Source
 from clarity_pipeline.domain.rules.model import EntityStatus, Level, Rule
-from clarity_pipeline.operations import rule_backtest
+from clarity_pipeline.operations import rule_evaluation
 from clarity_pipeline.operations.rebuild_day import rebuild
 from clarity_pipeline.operations.rule_backtest import MAX_BACKTEST_DAYS, backtest_rule
 from clarity_pipeline.store import ad_entities, businesses
@@ -118,8 +118,24 @@ def test_numbers_of_ads_count_as_they_are_stored_now(acme: Database) -> None:
     assert any("as they are stored now" in note for note in found.notes)
 
 
-def an_ad(database: Database, entity_id: str, *, spent: Sequence[float]) -> None:
-    """An ad of acme that spent this on the days up to DAY."""
+def test_an_ad_that_belongs_to_nobody_is_unknown(acme: Database) -> None:
+    an_ad(acme, "meta:1", spent=[20])
+    an_ad(acme, "meta:2", spent=[20], business_id=None)
+    of = a_rule("spend", 10, level="ad")
+    found = backtest_rule(acme, of, start=DAY, end=DAY, now=NOW)
+    assert (counts(found), found.reasons) == ([(1, 0, 1)], {Reason.NO_BUSINESS: 1})
+    named = backtest_rule(acme, of, start=DAY, end=DAY, now=NOW, business_ids=["acme"])
+    assert counts(named) == [(1, 0, 0)]
+
+
+def an_ad(
+    database: Database,
+    entity_id: str,
+    *,
+    spent: Sequence[float],
+    business_id: str | None = "acme",
+) -> None:
+    """An ad that spent this on the days up to DAY."""
     platform, platform_id = entity_id.split(":")
     ad_entities.upsert_entities(
         database,
@@ -131,7 +147,7 @@ def an_ad(database: Database, entity_id: str, *, spent: Sequence[float]) -> None
                 level=Level.AD,
                 parent_id=None,
                 account_id=None,
-                business_id="acme",
+                business_id=business_id,
                 name=f"Ad {entity_id}",
                 status=EntityStatus.ACTIVE,
                 landing_url=None,
@@ -156,7 +172,7 @@ def an_ad(database: Database, entity_id: str, *, spent: Sequence[float]) -> None
 def test_businesses_are_replayed_some_at_a_time_and_add_up(
     database: Database, vault: TokenVault, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(rule_backtest, "BUSINESSES_AT_ONCE", 2)
+    monkeypatch.setattr(rule_evaluation, "MOST_BUSINESSES", 2)
     for number, sessions in enumerate((10, 1, 10)):
         business_id = f"business-{number}"
         connect_business(database, vault, business_id=business_id, project_id=f"project00{number}")

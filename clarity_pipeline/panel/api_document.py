@@ -41,6 +41,7 @@ _TAGS: Final = [
     {"name": "Syncs", "description": "Asking for a sync, and what became of each."},
     {"name": "Figures", "description": "What was collected; as JSON, or as CSV."},
     {"name": "Rules", "description": "What rules say, what they decided, what they want done."},
+    {"name": "Ads", "description": "Campaigns, ad sets, ads, their numbers, and ad accounts."},
     {"name": "Agency", "description": "All businesses, and who did what."},
 ]
 

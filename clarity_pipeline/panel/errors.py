@@ -33,6 +33,7 @@ from clarity_pipeline.domain.errors import (
     StoreError,
     SyncDisabled,
     UnknownAction,
+    UnknownAdAccount,
     UnknownApiKey,
     UnknownBusiness,
     UnknownDecision,
@@ -134,6 +135,7 @@ _STATUS: Final[dict[type[ClarityError], HTTPStatus]] = {
     UnknownAction: HTTPStatus.NOT_FOUND,
     ActionNotWaiting: HTTPStatus.CONFLICT,
     RuleChanged: HTTPStatus.CONFLICT,
+    UnknownAdAccount: HTTPStatus.NOT_FOUND,
     AlreadySetUp: HTTPStatus.CONFLICT,
     NotConnected: HTTPStatus.CONFLICT,
     SyncDisabled: HTTPStatus.CONFLICT,
@@ -167,6 +169,7 @@ _PANEL_SENTENCES: Final[dict[type[ClarityError], str]] = {
         "This action does not wait for anybody to agree any more; load the page again."
     ),
     UnknownRule: "There is no such rule, or no such version of it.",
+    UnknownAdAccount: "No such ad account is connected.",
     NotConnected: "This business is not connected to Clarity; give its project id and API token.",
     SecretKeyError: (
         "The key with which tokens are stored cannot be used, so nothing was asked or stored; "

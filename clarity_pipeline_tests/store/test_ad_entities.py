@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import date, timedelta
@@ -19,6 +20,7 @@ from clarity_pipeline.store.database import Database
 from clarity_pipeline.store.schema import ad_entities as entity_table
 from clarity_pipeline.store.schema import ad_entity_metrics as metric_table
 from clarity_pipeline_tests.factories import DAY, NOW
+from clarity_pipeline_tests.store.races import all_at_once
 
 LATER = NOW + timedelta(hours=1)
 
@@ -209,6 +211,10 @@ def test_a_day_of_which_something_else_is_told_keeps_what_was_known(database: Da
     ad_entities.upsert_metrics(database, [of_shop], now=LATER)
     assert stored_days(database)[0][2:7] == (9.0, None, None, None, 30.0)
     assert stored_days(database)[0][7] == {"leads": 2.0, "calls": 5.0, "orders": 1}
+    before = AdDay(entity_id="meta:1", day=DAY - timedelta(1), spend=1.0)
+    for bare in (before, replace(before, further={"leads": 1.0})):
+        ad_entities.upsert_metrics(database, [bare], now=NOW)
+    assert stored_days(database)[0][7] == {"leads": 1.0}
     for again in (of_shop, AdDay(entity_id="meta:1", day=DAY)):
         counts = ad_entities.upsert_metrics(database, [again], now=LATER)
         assert counts == WriteCounts(unchanged=1)
@@ -222,6 +228,50 @@ def test_a_deleted_entity_keeps_its_days(database: Database) -> None:
         database, entity_ids=["meta:1"], start=DAY, end=DAY, series=["spend"]
     )
     assert frame["spend"].tolist() == [1.0]
+
+
+def test_two_who_import_the_same_do_it_one_after_the_other(database: Database) -> None:
+    """The second of them is there before the first is done, and waits for it."""
+    counts: list[WriteCounts] = []
+
+    def import_too() -> None:
+        counts.append(ad_entities.upsert_entities(database, [entity(1)], now=NOW))
+
+    second = threading.Thread(target=import_too)
+
+    def change(before: Mapping[str, AdEntity]) -> Sequence[AdEntity]:
+        assert before == {}
+        second.start()
+        second.join(0.5)
+        assert second.is_alive()
+        return [entity(1)]
+
+    first = ad_entities.change_entities(database, entity_ids=["meta:1"], change=change, now=NOW)
+    second.join()
+    assert (first, counts) == (WriteCounts(inserted=1), [WriteCounts(unchanged=1)])
+
+
+def test_an_action_meanwhile_is_neither_lost_nor_waited_for_in_vain(database: Database) -> None:
+    store(database, *(entity(number) for number in range(20)))
+
+    def pause_or_import(number: int) -> None:
+        if number % 2:
+            ad_entities.set_entity_state(
+                database, entity_id=f"meta:{number}", status=EntityStatus.PAUSED, now=LATER
+            )
+            return
+        ad_entities.change_entities(
+            database,
+            entity_ids=[f"meta:{each}" for each in range(20)],
+            change=lambda before: [replace(each, name="New") for each in before.values()],
+            now=LATER,
+        )
+
+    all_at_once(pause_or_import, range(10))
+    entities = ad_entities.list_entities(database, business_ids=None)
+    assert {each.name for each in entities} == {"New"}
+    paused = [each.platform_id for each in entities if each.status is EntityStatus.PAUSED]
+    assert paused == ["1", "3", "5", "7", "9"]
 
 
 def test_nothing_to_write_is_nothing_written(database: Database) -> None:

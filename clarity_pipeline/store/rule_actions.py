@@ -402,11 +402,12 @@ def older_actions(database: Database, action: OutboxAction) -> OlderActions:
 
 
 def failed_actions(database: Database, *, rule_id: int, version: int, day: date) -> int:
-    """How many actions of one version of a rule have failed for a day."""
+    """How many actions on ads of one version of a rule have failed for a day."""
     counting = select(func.count()).where(
         rule_actions.c.rule_id == rule_id,
         rule_actions.c.version == version,
         rule_actions.c.date == day,
+        rule_actions.c.kind.in_(_ON_ADS),
         rule_actions.c.status == ActionStatus.FAILED.value,
     )
     with database.reading() as connection:

@@ -635,6 +635,10 @@ def test_a_webhook_that_cannot_be_signed_is_not_sent(
 def test_a_webhook_that_refuses_fails(agency: RuleAgency, receiver: SecureReceiver) -> None:
     agency.webhooks = Webhooks([SecretStr("s")], frozenset({"localhost"}), tls=receiver.tls)
     receiver.status = 410
-    agency.decide(agency.add_rule({"kind": "webhook", "url": receiver.url}), [1])
+    hook = {"kind": "webhook", "url": receiver.url}
+    stored = agency.add_rule(hook, limits={**FREE, "breaker_errors": 1})
+    agency.decide(stored, [1])
     assert agency.deliver() == Delivered(failed=1)
+    # No reason to stop what it does to ads.
+    assert get_rule(agency.database, stored.id).rule.status is RuleStatus.ARMED
     assert agency.actions[0].reason == "The webhook refused the message (HTTP 410)."

@@ -14,18 +14,21 @@ from clarity_pipeline.domain.rules.backtest import Backtest
 from clarity_pipeline.domain.rules.decisions import Reason
 from clarity_pipeline.domain.rules.documents import parse_rule
 from clarity_pipeline.domain.rules.history import Source
-from clarity_pipeline.domain.rules.model import EntityStatus, Level, Rule
+from clarity_pipeline.domain.rules.model import EntityStatus, Level, Rule, RuleStatus
 from clarity_pipeline.operations import rule_evaluation
 from clarity_pipeline.operations.rebuild_day import rebuild
 from clarity_pipeline.operations.rule_backtest import MAX_BACKTEST_DAYS, backtest_rule
+from clarity_pipeline.operations.rule_evaluation import evaluate_day
 from clarity_pipeline.store import ad_entities, businesses
 from clarity_pipeline.store.database import Database
+from clarity_pipeline.store.rules import save_rule
 from clarity_pipeline.store.vault import TokenVault
 from clarity_pipeline_tests.agency import Agency
 from clarity_pipeline_tests.domain.replies import Visits
 from clarity_pipeline_tests.factories import DAY, NOW, connect_business, land_export, make_export
 from clarity_pipeline_tests.landing import fetched_at
 from clarity_pipeline_tests.missed_days import NEXT_DAY, collect, miss
+from clarity_pipeline_tests.operations.example_worlds import fail_sync
 from clarity_pipeline_tests.stored_days import store_day, sums
 
 
@@ -91,6 +94,15 @@ def test_a_day_that_landed_late_is_unknown_until_it_had_landed(acme: Database) -
     assert counts(found) == [(1, 0, 0)]
 
 
+def test_a_day_before_the_first_one_can_be_late_too(acme: Database) -> None:
+    land(acme, before(2), late_by=2)
+    land(acme, before(1))
+    land(acme, DAY)
+    both = {"window": {"kind": "last_days", "days": 2}, "min_coverage": 1.0, "value": 15}
+    found = backtest_rule(acme, a_rule(condition=both), start=before(1), end=DAY, now=NOW)
+    assert counts(found) == [(0, 0, 1), (1, 0, 0)]
+
+
 def test_a_page_is_as_late_as_its_slice(acme: Database) -> None:
     land(acme, before(2), late_by=1)
     land(acme, before(1))
@@ -108,6 +120,36 @@ def test_a_day_that_was_recovered_was_not_known_before(agency: Agency) -> None:
     found = backtest_rule(agency.database, a_rule(value=0), start=DAY, end=NEXT_DAY, now=agency.now)
     assert counts(found) == [(0, 0, 1), (1, 0, 0)]
     assert found.days[0].reasons == {Reason.NO_DATA: 1}
+
+
+def test_a_backtest_answers_as_the_rule_did_when_it_was_in_force(acme: Database) -> None:
+    """Day by day, with what is held from one to the next, and one day that came too late."""
+    held = {"value": 10, "leave": 5, "window": {"kind": "last_days", "days": 2}, "max_age_days": 0}
+    of = a_rule(condition=held)
+    save_rule(acme, of.model_copy(update={"status": RuleStatus.ARMED}), made_by="a test", now=NOW)
+    then: list[tuple[int, int, int]] = []
+    for back, sessions in enumerate((2, 5, 4, 3, 12, 1, 1)[::-1]):
+        day, now = before(6 - back), fetched_at(before(6 - back)) + timedelta(minutes=5)
+        if back == 3:
+            # Nobody could fetch it on its day.
+            fail_sync(acme, day, now=now)
+        else:
+            land(acme, day, sessions=sessions)
+        evaluated = evaluate_day(acme, day=day, now=now, run_id=None)
+        then.append((evaluated.fired, evaluated.not_fired, evaluated.unknown))
+        if back == 3:
+            land(acme, day, sessions=sessions, late_by=1)
+    found = backtest_rule(acme, of, start=before(6), end=DAY, now=NOW)
+    assert counts(found) == then
+    assert then == [
+        (0, 1, 0),
+        (0, 1, 0),
+        (1, 0, 0),
+        (0, 0, 1),
+        (1, 0, 0),
+        (1, 0, 0),
+        (1, 0, 0),
+    ]
 
 
 def test_numbers_of_ads_count_as_they_are_stored_now(acme: Database) -> None:

@@ -21,10 +21,7 @@ from clarity_pipeline.panel.wording import Words
 from clarity_pipeline.store.businesses import list_businesses
 from clarity_pipeline.store.rule_actions import waiting_counts
 from clarity_pipeline.store.rule_evaluations import latest_evaluations
-from clarity_pipeline.store.rules import (
-    get_switch,
-    list_rules,
-)
+from clarity_pipeline.store.rules import get_switch, list_broken_rules, list_rules
 
 router = APIRouter(include_in_schema=False)
 
@@ -54,6 +51,7 @@ def show_rules(
         "rules.html",
         notice=_DONE.get(done),
         rules=rules,
+        broken=list_broken_rules(database),
         latest=latest_evaluations(database, rule_ids=[each.id for each in rules]),
         waiting=waiting_counts(database),
         switch=get_switch(database),

@@ -7,6 +7,7 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
+from sqlalchemy import update
 from starlette.testclient import TestClient
 
 from clarity_pipeline.domain.rules.documents import rule_json_schema
@@ -15,6 +16,7 @@ from clarity_pipeline.domain.rules.model import Level, RuleStatus
 from clarity_pipeline.store.businesses import get_business
 from clarity_pipeline.store.rule_actions import list_actions
 from clarity_pipeline.store.rules import get_rule, get_switch, list_rules
+from clarity_pipeline.store.schema import rules
 from clarity_pipeline_tests.agency import DAY
 from clarity_pipeline_tests.domain.rules.histories import condition
 from clarity_pipeline_tests.panel.conftest import Panel
@@ -159,6 +161,19 @@ def test_a_rule_is_armed_put_in_shadow_switched_off_and_archived(
     assert "Archived" in post(person, "/agency/rules/1/archive").text("notice")
     assert "There is no rule yet" in read(person, "/agency/rules").text("content")
     assert "Rage" in read(person, "/agency/rules?archived=true").text("rules")
+
+
+def test_a_rule_that_cannot_be_used_any_more_is_named_and_the_others_are_listed(
+    panel: Panel, person: TestClient
+) -> None:
+    for name in ("Broken", "Whole"):
+        post(person, "/agency/rules", document=json.dumps({**DOCUMENT, "name": name}))
+    with panel.agency.database.transaction() as connection:
+        broken = {**DOCUMENT, "name": "Broken", "level": "moon"}
+        connection.execute(update(rules).where(rules.c.name == "Broken").values(document=broken))
+    page = read(person, "/agency/rules")
+    assert "Broken decides nothing" in page.text("content")
+    assert "Whole" in page.text("rules")
 
 
 def test_the_switch_says_who_turned_it_and_stops_at_once(panel: Panel, person: TestClient) -> None:

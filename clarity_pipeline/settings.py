@@ -53,6 +53,10 @@ class Settings(BaseSettings):
     notice_urls: SecretStr | None = Field(
         default=None, description="Apprise addresses that notices go to, joined by blanks."
     )
+    webhook_secret: SecretStr | None = Field(
+        default=None,
+        description="Signs what rules send to webhooks; no rule with one can be armed without it.",
+    )
     keep_payload_days: int | None = Field(
         default=None, ge=4, description="Days that raw_payload is kept; for ever when unset."
     )
@@ -88,6 +92,10 @@ class Settings(BaseSettings):
         if self.database_url is not None and self.database_url.get_secret_value():
             return self.database_url
         return SecretStr(f"sqlite:///{self.home.resolve() / 'clarity.db'}")
+
+    @property
+    def can_sign_webhooks(self) -> bool:
+        return bool(self.webhook_secret and self.webhook_secret.get_secret_value())
 
     @property
     def dagster_on_postgresql(self) -> bool:

@@ -56,9 +56,20 @@ def test_an_empty_database_url_means_the_embedded_database(
     assert load_settings().database_url_or_default.get_secret_value().startswith("sqlite:///")
 
 
+def test_webhooks_are_signed_with_a_secret_that_is_not_empty(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    assert not load_settings().can_sign_webhooks
+    monkeypatch.setenv("CLARITY_WEBHOOK_SECRET", "")
+    assert not load_settings().can_sign_webhooks
+    monkeypatch.setenv("CLARITY_WEBHOOK_SECRET", "hunter2")
+    assert load_settings().can_sign_webhooks
+
+
 def test_secrets_are_not_in_the_repr(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CLARITY_DATABASE_URL", "postgresql://clarity:hunter2@db.example/clarity")
     monkeypatch.setenv("CLARITY_SECRET_KEYS", "hunter2")
+    monkeypatch.setenv("CLARITY_WEBHOOK_SECRET", "hunter2")
     assert "hunter2" not in repr(load_settings())
     assert "hunter2" not in str(load_settings())
 

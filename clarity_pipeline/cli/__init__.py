@@ -31,6 +31,7 @@ from clarity_pipeline.cli import (
     panel,
     purge,
     retention,
+    rules,
     upkeep,
     users,
 )
@@ -55,6 +56,7 @@ for module in (
     days,
     history,
     figures,
+    rules,
     notices,
     retention,
     panel,

@@ -5,31 +5,18 @@ from __future__ import annotations
 from collections.abc import Mapping
 from datetime import date
 from enum import StrEnum
-from typing import TYPE_CHECKING, Annotated, Final
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from clarity_pipeline.cli.options import AsJson, BusinessId
 from clarity_pipeline.cli.output import cell, console, print_json, say, table
 from clarity_pipeline.cli.session import open_session
+from clarity_pipeline.domain.rules.metrics import CLARITY_METRICS
 
 if TYPE_CHECKING:
     from clarity_pipeline.domain.aggregates import BehavioralAggregates
     from clarity_pipeline.store.connections import ConnectionRecord
-
-EXPLAINED: Final[Mapping[str, str]] = {
-    "clarity_sessions": "",
-    "clarity_rage_clicks": "",
-    "clarity_dead_clicks": "",
-    "clarity_excessive_scroll": "",
-    "clarity_quick_backs": "",
-    "clarity_rage_click_rate": "per session",
-    "clarity_dead_click_rate": "per session",
-    "clarity_quick_back_rate": "per session",
-    "clarity_scroll_depth": "percent of the page",
-    "clarity_engagement_time_ms": "ms of activity per session",
-}
-"""The ten and their units."""
 
 
 class By(StrEnum):
@@ -130,7 +117,7 @@ def _print_values(
     listing.columns[1].justify = "right"
     for name, value in values.metrics().items():
         shown = f"{value:.4f}" if name.endswith("_rate") and value is not None else value
-        listing.add_row(cell(name), cell(shown), cell(EXPLAINED[name] or " ", "quiet"))
+        listing.add_row(cell(name), cell(shown), cell(CLARITY_METRICS[name].unit, "quiet"))
     console().print(listing)
     say(f"Coverage: {coverage_words(values)}.")
 

@@ -24,6 +24,10 @@ class AuditAction(StrEnum):
     KEY_ADDED = "key_added"
     KEY_REVOKED = "key_revoked"
     RULE_CHANGED = "rule_changed"
+    RULES_PAUSED = "rules_paused"
+    RULES_RESUMED = "rules_resumed"
+    RULES_SHOWN = "rules_shown"
+    RULES_HIDDEN = "rules_hidden"
 
     @property
     def words(self) -> str:
@@ -47,4 +51,8 @@ _WORDS = {
     AuditAction.KEY_ADDED: "made an API key",
     AuditAction.KEY_REVOKED: "revoked an API key",
     AuditAction.RULE_CHANGED: "changed a rule",
+    AuditAction.RULES_PAUSED: "paused every rule",
+    AuditAction.RULES_RESUMED: "let the rules go on",
+    AuditAction.RULES_SHOWN: "let the client see its rules",
+    AuditAction.RULES_HIDDEN: "hid the rules from the client",
 }

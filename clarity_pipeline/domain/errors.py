@@ -21,6 +21,8 @@ ClarityError                      one sentence: what happened, what to do   exit
 │   ├── InvalidKeyName            an API key's name that is empty, too long, or not printable
 │   ├── UnknownApiKey             no API key of that id
 │   ├── InvalidRule               says something impossible, or is no rule at all
+│   ├── UnknownRule               no rule of that name or number, or no such version of it
+│   ├── RuleChanged               somebody else changed or archived it meanwhile
 │   ├── InvalidSetupCode          the set-up link is over, used, replaced, or mistyped
 │   └── AlreadySetUp              the agency has a user, so nobody else is made by a link
 ├── ConfigurationError            a setting cannot be used                            2
@@ -217,6 +219,20 @@ class InvalidRule(InputError):
     def __init__(self, message: str, *, bad_fields: Sequence[BadField] = ()) -> None:
         super().__init__(message)
         self.bad_fields = tuple(bad_fields)
+
+
+class UnknownRule(InputError):
+    code = "unknown_rule"
+
+    def __init__(self, rule: str | int, *, version: int | None = None) -> None:
+        of_it = "" if version is None else f" of version {version}"
+        super().__init__(
+            f"There is no rule {rule!r}{of_it}; `clarity rules list` shows those there are."
+        )
+
+
+class RuleChanged(InputError):
+    code = "rule_changed"
 
 
 class InvalidSetupCode(InputError):

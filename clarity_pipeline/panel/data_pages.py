@@ -20,6 +20,7 @@ from clarity_pipeline.domain.insight import (
     Window,
 )
 from clarity_pipeline.domain.metrics import AGGREGATE_METRICS
+from clarity_pipeline.domain.rules.metrics import CLARITY_METRICS
 from clarity_pipeline.operations.insight import breakdown, business_series, worst_pages
 from clarity_pipeline.panel.csv import csv_download
 from clarity_pipeline.panel.data_views import (
@@ -37,7 +38,6 @@ from clarity_pipeline.panel.data_views import (
     tiles,
 )
 from clarity_pipeline.panel.guard import CurrentBusiness, Services
-from clarity_pipeline.panel.metric_words import METRICS
 from clarity_pipeline.panel.services import PanelServices
 from clarity_pipeline.panel.templating import page
 from clarity_pipeline.panel.wording import DAYS
@@ -150,7 +150,7 @@ def show_data(
         split=split,
         group_rows=group_rows(split),
         splits=SPLITS,
-        split_metrics=[METRICS[name] for name in BREAKDOWN_METRICS],
+        split_metrics=[CLARITY_METRICS[name] for name in BREAKDOWN_METRICS],
     )
 
 

@@ -22,9 +22,9 @@ from clarity_pipeline.domain.insight import (
     WorstPages,
 )
 from clarity_pipeline.domain.metrics import AGGREGATE_METRICS
-from clarity_pipeline.panel.metric_words import METRICS, MetricWords, Unit, shown, shown_with_unit
+from clarity_pipeline.domain.rules.metrics import CLARITY_METRICS, Display, Metric
 from clarity_pipeline.panel.sparklines import Sparkline, sparkline
-from clarity_pipeline.panel.templating import day_words
+from clarity_pipeline.panel.templating import day_words, shown, shown_with_unit
 from clarity_pipeline.panel.wording import DAYS
 
 USUAL_LENGTH: Final = 30
@@ -119,7 +119,7 @@ class Change:
 class Tile:
     """One of the ten values of a window. `days_known` is None where it is known as the rest is."""
 
-    words: MetricWords
+    metric: Metric
     label: str
     value: str
     unit: str
@@ -130,52 +130,52 @@ class Tile:
 
 def tiles(series: BusinessSeries) -> list[Tile]:
     """The ten values, in the order in which they are shown."""
-    return [_tile(words, series) for words in METRICS.values()]
+    return [_tile(metric, series) for metric in CLARITY_METRICS.values()]
 
 
-def label_of(words: MetricWords, values: BehavioralAggregates) -> str:
+def label_of(metric: Metric, values: BehavioralAggregates) -> str:
     """Its name; sessions are called what they are counted as."""
-    if words.name == "clarity_sessions" and values.session_basis == "page_sessions":
+    if metric.name == "clarity_sessions" and values.session_basis == "page_sessions":
         return "Page sessions"
-    return words.label
+    return metric.title
 
 
-def _tile(words: MetricWords, series: BusinessSeries) -> Tile:
-    name = words.name
+def _tile(metric: Metric, series: BusinessSeries) -> Tile:
+    name = metric.name
     values = [getattr(day, name) for day in series.days]
     known = sum(value is not None for value in values)
     value = getattr(series.values, name)
     return Tile(
-        words=words,
-        label=label_of(words, series.values),
+        metric=metric,
+        label=label_of(metric, series.values),
         value=shown(name, value),
-        unit=words.unit.words if value is not None else "",
-        change=change_of(words, series),
+        unit=metric.display.words if value is not None else "",
+        change=change_of(metric, series),
         spark=sparkline(values, width=180, height=40),
         days_known=None if known == series.values.days_with_data else known,
     )
 
 
-def change_of(words: MetricWords, series: BusinessSeries) -> Change:
+def change_of(metric: Metric, series: BusinessSeries) -> Change:
     """How a value stands against the window before, or why that cannot be said."""
-    percent = series.changes[words.name]
+    percent = series.changes[metric.name]
     if percent is None:
-        return Change(arrow="", words=_why_unknown(words, series), verdict="", tone="quiet")
+        return Change(arrow="", words=_why_unknown(metric, series), verdict="", tone="quiet")
     if abs(percent) < _LITTLE:
         return Change(arrow="\N{RIGHTWARDS ARROW}", words="as before", verdict="", tone="quiet")
     rises = percent > 0
-    better = {"worse": not rises, "better": rises}.get(words.more_is)
+    better = {"worse": not rises, "better": rises}.get(metric.more_is)
     size = f"{abs(percent):,.0f}" if abs(percent) >= 10 else f"{abs(percent):.1f}"
     return Change(
         arrow="\N{UPWARDS ARROW}" if rises else "\N{DOWNWARDS ARROW}",
-        words=f"{size} % {words.unit.more if rises else words.unit.less}",
+        words=f"{size} % {metric.display.more if rises else metric.display.less}",
         verdict="" if better is None else "better" if better else "worse",
         tone="quiet" if better is None else "good" if better else "bad",
     )
 
 
-def _why_unknown(words: MetricWords, series: BusinessSeries) -> str:
-    now, then = getattr(series.values, words.name), getattr(series.before, words.name)
+def _why_unknown(metric: Metric, series: BusinessSeries) -> str:
+    now, then = getattr(series.values, metric.name), getattr(series.before, metric.name)
     if now is None:
         return "not known"
     if then is None:
@@ -234,7 +234,7 @@ class Chart:
     JavaScript.
     """
 
-    words: MetricWords
+    metric: Metric
     label: str
     summary: str
     rows: tuple[DayRow, ...]
@@ -244,23 +244,23 @@ class Chart:
     drawing: Mapping[str, Any]
 
 
-def chart_of(metric: str, series: BusinessSeries) -> Chart:
+def chart_of(name: str, series: BusinessSeries) -> Chart:
     """The chart of a value over the window."""
-    words = METRICS[metric]
-    label = label_of(words, series.values)
-    values = [getattr(day, metric) for day in series.days]
-    factor = words.unit.factor
+    metric = CLARITY_METRICS[name]
+    label = label_of(metric, series.values)
+    values = [getattr(day, name) for day in series.days]
+    factor = metric.display.factor
     doubtful = [day.has_data and day.word is not DayWord.COMPLETE for day in series.days]
     return Chart(
-        words=words,
+        metric=metric,
         label=label,
-        summary=_summary(label, metric, series),
+        summary=_summary(label, name, series),
         rows=tuple(
             DayRow(
                 day=day.day,
-                value=shown(metric, getattr(day, metric)),
+                value=shown(name, getattr(day, name)),
                 word=day.word,
-                note=_note(day, metric),
+                note=_note(day, name),
             )
             for day in reversed(series.days)
         ),
@@ -269,13 +269,13 @@ def chart_of(metric: str, series: BusinessSeries) -> Chart:
         plain=sparkline(values, width=640, height=200),
         drawing={
             "label": label,
-            "unit": words.unit.name.lower(),
-            "unitWords": words.unit.words,
+            "unit": metric.display.name.lower(),
+            "unitWords": metric.display.words,
             "days": [f"{day.day.day} {day.day:%b}" for day in series.days],
             "titles": [day_words(day.day) for day in series.days],
             "values": [None if value is None else round(value * factor, 4) for value in values],
-            "texts": [shown_with_unit(metric, value) for value in values],
-            "notes": [_note(day, metric) or "" for day in series.days],
+            "texts": [shown_with_unit(name, value) for value in values],
+            "notes": [_note(day, name) or "" for day in series.days],
             "doubtful": doubtful,
         },
     )
@@ -332,7 +332,7 @@ def _bars(rows: Sequence[BehavioralValues], metrics: Sequence[str]) -> list[tupl
                 metric=name,
                 value=shown(name, getattr(row, name)),
                 width=round(100 * (getattr(row, name) or 0) / longest[name], 1)
-                if METRICS[name].unit in {Unit.COUNT, Unit.RATE}
+                if CLARITY_METRICS[name].display in {Display.COUNT, Display.RATE}
                 else None,
             )
             for name in metrics

@@ -29,9 +29,8 @@ from clarity_pipeline.operations.agency_overview import agency_overview
 from clarity_pipeline.operations.connecting import connect_many
 from clarity_pipeline.panel.auditing import audit
 from clarity_pipeline.panel.guard import Services
-from clarity_pipeline.panel.metric_words import shown
 from clarity_pipeline.panel.sparklines import sparkline
-from clarity_pipeline.panel.templating import page
+from clarity_pipeline.panel.templating import page, shown
 from clarity_pipeline.panel.wording import STATES
 from clarity_pipeline.store.businesses import add_business
 

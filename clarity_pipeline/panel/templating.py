@@ -15,6 +15,7 @@ from markupsafe import Markup
 from starlette.responses import HTMLResponse
 
 from clarity_pipeline.domain.access import Principal, Role, form_token
+from clarity_pipeline.domain.rules.metrics import CLARITY_METRICS
 from clarity_pipeline.panel.guard import FORM_TOKEN_FIELD, cookie_name, current_principal
 from clarity_pipeline.panel.services import services_of
 from clarity_pipeline.store.businesses import Business
@@ -86,6 +87,16 @@ def instant(value: datetime | None) -> Markup:
 def number(value: float | None, *, digits: int = 0) -> str:
     """With thousands separated; a dash for what is not known."""
     return UNKNOWN if value is None else f"{value:,.{digits}f}"
+
+
+def shown(metric: str, value: float | None) -> str:
+    """A value of one of the ten without the words of its unit; a dash for what is not known."""
+    return UNKNOWN if value is None else CLARITY_METRICS[metric].shown(value)
+
+
+def shown_with_unit(metric: str, value: float | None) -> str:
+    """As `shown`, with the words of the unit behind it."""
+    return UNKNOWN if value is None else CLARITY_METRICS[metric].shown_with_unit(value)
 
 
 def duration(seconds: float | None) -> str:

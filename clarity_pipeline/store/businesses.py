@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 import psycopg
-from sqlalchemy import Connection, insert, select
+from sqlalchemy import Connection, insert, select, update
 from sqlalchemy.exc import IntegrityError
 
 from clarity_pipeline.domain.connections import parse_business_id
@@ -55,6 +55,39 @@ def get_business(database: Database, business_id: str) -> Business:
     if row is None:
         raise UnknownBusiness(business_id)
     return Business(id=row.id, name=row.name, created_at=row.created_at)
+
+
+def missing_businesses(database: Database, business_ids: Collection[str]) -> list[str]:
+    """Those of the ids that there is no business of, in order."""
+    wanted = set(business_ids)
+    with database.reading() as connection:
+        return sorted(wanted.difference(connection.scalars(select(businesses.c.id))))
+
+
+def client_sees_rules(database: Database, business_id: str) -> bool:
+    """Whether the client's people see the rules about their business. Raises UnknownBusiness."""
+    with database.reading() as connection:
+        sees = connection.scalar(
+            select(businesses.c.client_sees_rules).where(businesses.c.id == business_id)
+        )
+    if sees is None:
+        raise UnknownBusiness(business_id)
+    return sees
+
+
+def set_client_sees_rules(database: Database, *, business_id: str, sees: bool) -> bool:
+    """Show the rules about a business to its people, or hide them; False when it was so already.
+
+    Raises UnknownBusiness.
+    """
+    with database.transaction() as connection:
+        lock_businesses(connection, [business_id])
+        changed = connection.execute(
+            update(businesses)
+            .where(businesses.c.id == business_id, businesses.c.client_sees_rules != sees)
+            .values(client_sees_rules=sees)
+        )
+        return changed.rowcount > 0
 
 
 def check_businesses_exist(connection: Connection, business_ids: Collection[str]) -> None:

@@ -54,6 +54,12 @@ COMMANDS: tuple[list[str], ...] = (
     ["api-key", "list"],
     ["api-key", "revoke"],
     ["audit"],
+    ["rules"],
+    *(
+        ["rules", command]
+        for command in ("apply", "diff", "export", "list", "show", "versions", "visible", "schema")
+    ),
+    *(["rules", command] for command in ("arm", "shadow", "off", "draft", "archive")),
     ["purge"],
     ["emulator"],
     ["demo"],

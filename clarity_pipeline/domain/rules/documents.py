@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from enum import StrEnum
 from typing import Any, Final, cast
 
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
 from clarity_pipeline.domain.errors import BadField, InvalidRule
@@ -14,6 +15,8 @@ from clarity_pipeline.domain.rules.model import IMPOSSIBLE, Rule
 
 MAX_DOCUMENT_CHARACTERS: Final = 2_000_000
 """Room for ten thousand overrides."""
+
+_FLOATS_WITH_EVERY_INTEGER: Final = 2**53
 
 
 def parse_rule(document: str | bytes | Mapping[str, Any]) -> Rule:
@@ -43,12 +46,36 @@ def canonical_json(rule: Rule) -> str:
     )
 
 
+def plain_document(rule: Rule) -> dict[str, Any]:
+    """A rule as a person would write it: in the order of its fields, and without a word about what
+    there is none of. Days are dates."""
+    return cast("dict[str, Any]", _plain(rule))
+
+
 def rule_json_schema() -> dict[str, Any]:
     """The JSON Schema of a rule, with title, description and unit of every metric."""
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
         **Rule.model_json_schema(by_alias=True),
     }
+
+
+def _plain(value: object) -> object:
+    match value:
+        case BaseModel():
+            return {
+                field.alias or name: _plain(getattr(value, name))
+                for name, field in type(value).model_fields.items()
+                if getattr(value, name) is not None or field.default is not None
+            }
+        case tuple():
+            return [_plain(each) for each in cast("tuple[object, ...]", value)]
+        case StrEnum():
+            return value.value
+        case float() if value.is_integer() and abs(value) < _FLOATS_WITH_EVERY_INTEGER:
+            return int(value)
+        case _:
+            return value
 
 
 def _read_json(text: str | bytes) -> Mapping[str, Any]:

@@ -1,8 +1,10 @@
-"""What a rule can measure: the ten values of Clarity, and the numbers of ads.
+"""The catalogue of what is measured: the ten values of Clarity, and the numbers of ads.
+
+The panel, the rules, their JSON Schema and the command line take names, units and words from here.
 
 Every metric is a sum of days, or a ratio of two such sums that is divided once per window. The
 sums of Clarity are those of domain.aggregates, so that a rule and a chart of the same window see
-the same value.
+the same value. Thresholds and stored values are in `unit`; people are shown them as `display` says.
 """
 
 from __future__ import annotations
@@ -10,8 +12,8 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from enum import StrEnum
-from typing import Final
+from enum import Enum, StrEnum
+from typing import Final, Literal
 
 
 class MetricKind(StrEnum):
@@ -34,9 +36,30 @@ class Origin(StrEnum):
     ADS = "ads"
 
 
+class Display(Enum):
+    """How a value is shown: the factor, the digits, and the words for more and less of it."""
+
+    COUNT = (1, 0, "", "more", "fewer")
+    RATE = (100, 1, "per 100 sessions", "higher", "lower")
+    PERCENT = (1, 1, "% of the page", "deeper", "less deep")
+    TIME = (0.001, 0, "per session", "longer", "shorter")
+    AMOUNT = (1, 2, "", "more", "less")
+    SHARE = (100, 2, "%", "higher", "lower")
+    MULTIPLE = (1, 2, "", "higher", "lower")
+
+    def __init__(self, factor: float, digits: int, words: str, more: str, less: str) -> None:
+        self.factor = factor
+        self.digits = digits
+        self.words = words
+        self.more = more
+        self.less = less
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Metric:
     """A metric of the catalogue.
+
+    `more_is` is "worse" or "better", empty where neither is meant.
 
     `numerator`, `denominator` and `sample` are names of daily series; `sample` is the number of
     Clarity sessions that the metric stands on. `lowest` and `highest` are the bounds of what its
@@ -47,6 +70,8 @@ class Metric:
     title: str
     description: str
     unit: str
+    display: Display
+    more_is: Literal["worse", "better", ""] = ""
     kind: MetricKind
     origin: Origin
     numerator: str
@@ -62,13 +87,29 @@ class Metric:
         names = (self.numerator, self.denominator, self.sample)
         return tuple(dict.fromkeys(name for name in names if name is not None))
 
+    def shown(self, value: float) -> str:
+        """A value without the words of its unit: "1,234", "12.3", "1 min 4 s"."""
+        display = self.display
+        if display is Display.TIME:
+            minutes, seconds = divmod(round(value * display.factor), 60)
+            return f"{minutes} min {seconds} s" if minutes else f"{seconds} s"
+        return f"{value * display.factor:,.{display.digits}f}"
 
-def _clarity_count(name: str, *, title: str, description: str) -> Metric:
+    def shown_with_unit(self, value: float) -> str:
+        """As `shown`, with the words of the unit behind it."""
+        return f"{self.shown(value)} {self.display.words}".rstrip()
+
+
+def _clarity_count(
+    name: str, *, title: str, description: str, more_is: Literal["worse", ""] = "worse"
+) -> Metric:
     return Metric(
         name=f"clarity_{name}",
         title=title,
         description=description,
         unit="sessions" if name == "sessions" else "events",
+        display=Display.COUNT,
+        more_is=more_is,
         kind=MetricKind.COUNT,
         origin=Origin.CLARITY,
         numerator=name,
@@ -76,12 +117,18 @@ def _clarity_count(name: str, *, title: str, description: str) -> Metric:
     )
 
 
-def _clarity_rate(events: str, *, sessions: str, name: str, title: str) -> Metric:
+def _clarity_rate(name: str, *, title: str, events: str, sessions: str) -> Metric:
+    what = events.replace("_", " ").capitalize()
     return Metric(
-        name=name,
+        name=f"clarity_{name}",
         title=title,
-        description=f"{title}: events divided by the sessions that Clarity looked at for them.",
+        description=(
+            f"{what} divided by the sessions they happened in or could have; one session can have "
+            "several."
+        ),
         unit="events per session",
+        display=Display.RATE,
+        more_is="worse",
         kind=MetricKind.RATE,
         origin=Origin.CLARITY,
         numerator=events,
@@ -90,12 +137,15 @@ def _clarity_rate(events: str, *, sessions: str, name: str, title: str) -> Metri
     )
 
 
-def _ad_count(name: str, *, title: str, description: str, unit: str) -> Metric:
+def _ad_count(
+    name: str, *, title: str, description: str, unit: str, display: Display = Display.COUNT
+) -> Metric:
     return Metric(
         name=name,
         title=title,
         description=description,
         unit=unit,
+        display=display,
         kind=MetricKind.COUNT,
         origin=Origin.ADS,
         numerator=name,
@@ -105,7 +155,13 @@ def _ad_count(name: str, *, title: str, description: str, unit: str) -> Metric:
 
 
 def _ad_ratio(
-    name: str, *, title: str, of: tuple[str, str], unit: str, kind: MetricKind = MetricKind.RATIO
+    name: str,
+    *,
+    title: str,
+    of: tuple[str, str],
+    unit: str,
+    display: Display,
+    more_is: Literal["worse", "better"],
 ) -> Metric:
     numerator, denominator = of
     return Metric(
@@ -113,7 +169,9 @@ def _ad_ratio(
         title=title,
         description=f"{title}: {numerator} divided by {denominator}, over the whole window.",
         unit=unit,
-        kind=kind,
+        display=display,
+        more_is=more_is,
+        kind=MetricKind.RATE if display is Display.SHARE else MetricKind.RATIO,
         origin=Origin.ADS,
         numerator=numerator,
         denominator=denominator,
@@ -125,51 +183,54 @@ _ALL: Final[tuple[Metric, ...]] = (
     _clarity_count(
         "sessions",
         title="Sessions",
-        description="Sessions of visitors; per page where the business has no overview call.",
+        description="Visits that Clarity saw, bots left out.",
+        more_is="",
     ),
     _clarity_count(
         "rage_clicks",
         title="Rage clicks",
-        description="Bursts of clicks in one place by somebody who got no answer.",
+        description="Somebody clicked or tapped the same place again and again, fast.",
+    ),
+    _clarity_rate(
+        "rage_click_rate",
+        title="Rage click rate",
+        events="rage_clicks",
+        sessions="rage_click_sessions",
     ),
     _clarity_count(
         "dead_clicks",
         title="Dead clicks",
-        description="Clicks after which nothing happened.",
+        description="Somebody clicked or tapped, and nothing happened.",
     ),
-    _clarity_count(
-        "excessive_scroll",
-        title="Excessive scrolls",
-        description="Times somebody scrolled on and on without finding what they wanted.",
+    _clarity_rate(
+        "dead_click_rate",
+        title="Dead click rate",
+        events="dead_clicks",
+        sessions="dead_click_sessions",
     ),
     _clarity_count(
         "quick_backs",
         title="Quick backs",
-        description="Times somebody went to a page and came straight back.",
+        description="Somebody went to a page and came straight back.",
     ),
     _clarity_rate(
-        "rage_clicks",
-        sessions="rage_click_sessions",
-        name="clarity_rage_click_rate",
-        title="Rage clicks per session",
-    ),
-    _clarity_rate(
-        "dead_clicks",
-        sessions="dead_click_sessions",
-        name="clarity_dead_click_rate",
-        title="Dead clicks per session",
-    ),
-    _clarity_rate(
-        "quick_backs",
+        "quick_back_rate",
+        title="Quick back rate",
+        events="quick_backs",
         sessions="quick_back_sessions",
-        name="clarity_quick_back_rate",
-        title="Quick backs per session",
+    ),
+    _clarity_count(
+        "excessive_scroll",
+        title="Excessive scrolling",
+        description="Somebody scrolled up and down a page more than it takes to read it.",
     ),
     Metric(
         name="clarity_scroll_depth",
         title="Scroll depth",
-        description="How far down the page visitors came, on average over page views.",
+        description="How far down a page people get on average.",
         unit="percent of page height",
+        display=Display.PERCENT,
+        more_is="better",
         kind=MetricKind.MEAN,
         origin=Origin.CLARITY,
         numerator="scroll_depth_sum",
@@ -179,9 +240,11 @@ _ALL: Final[tuple[Metric, ...]] = (
     ),
     Metric(
         name="clarity_engagement_time_ms",
-        title="Engagement time",
-        description="Active time per session, in whole milliseconds.",
+        title="Engagement",
+        description="How long somebody is active on average in a session.",
         unit="milliseconds per session",
+        display=Display.TIME,
+        more_is="better",
         kind=MetricKind.MEAN,
         origin=Origin.CLARITY,
         numerator="engagement_time_ms_sum",
@@ -194,6 +257,7 @@ _ALL: Final[tuple[Metric, ...]] = (
         title="Spend",
         description="What the ads cost, in the account's currency.",
         unit="currency",
+        display=Display.AMOUNT,
     ),
     _ad_count(
         "impressions",
@@ -207,49 +271,70 @@ _ALL: Final[tuple[Metric, ...]] = (
         description="Clicks on the ads, as the ad platform counts them.",
         unit="clicks",
     ),
+    # Platforms share one conversion out between several ads, so it need not be whole.
     _ad_count(
         "conversions",
         title="Conversions",
         description="What the ad platform counts as a success.",
         unit="conversions",
+        display=Display.AMOUNT,
     ),
     _ad_count(
         "revenue",
         title="Revenue",
         description="What conversions were worth, in the account's currency.",
         unit="currency",
+        display=Display.AMOUNT,
     ),
     _ad_ratio(
         "ctr",
         title="Click-through rate",
         of=("clicks", "impressions"),
         unit="clicks per impression",
-        kind=MetricKind.RATE,
+        display=Display.SHARE,
+        more_is="better",
     ),
-    _ad_ratio("cpc", title="Cost per click", of=("spend", "clicks"), unit="currency per click"),
+    _ad_ratio(
+        "cpc",
+        title="Cost per click",
+        of=("spend", "clicks"),
+        unit="currency per click",
+        display=Display.AMOUNT,
+        more_is="worse",
+    ),
     _ad_ratio(
         "cpa",
         title="Cost per conversion",
         of=("spend", "conversions"),
         unit="currency per conversion",
+        display=Display.AMOUNT,
+        more_is="worse",
     ),
     _ad_ratio(
         "roas",
         title="Return on ad spend",
         of=("revenue", "spend"),
         unit="revenue per unit of spend",
+        display=Display.MULTIPLE,
+        more_is="better",
     ),
     _ad_ratio(
         "conversion_rate",
         title="Conversion rate",
         of=("conversions", "clicks"),
         unit="conversions per click",
-        kind=MetricKind.RATE,
+        display=Display.SHARE,
+        more_is="better",
     ),
 )
 
 METRICS: Final[Mapping[str, Metric]] = {metric.name: metric for metric in _ALL}
 """The catalogue by name, in the order in which people are shown it."""
+
+CLARITY_METRICS: Final[Mapping[str, Metric]] = {
+    metric.name: metric for metric in _ALL if metric.origin is Origin.CLARITY
+}
+"""The ten of AGGREGATE_METRICS, in the same order as METRICS."""
 
 FURTHER_SUM_PATTERN: Final = r"^ad\.[a-z][a-z0-9_]{0,39}$"
 """A sum of ads that the catalogue does not know, such as `ad.add_to_cart`. The prefix tells it from
@@ -269,6 +354,7 @@ def find_metric(name: str) -> Metric | None:
         title=name.removeprefix("ad.").replace("_", " ").capitalize(),
         description=f"The sum of what the ads report as {name.removeprefix('ad.')}.",
         unit="units",
+        display=Display.AMOUNT,
         kind=MetricKind.COUNT,
         origin=Origin.ADS,
         numerator=name,

@@ -241,6 +241,12 @@ def _metric_schema() -> dict[str, Any]:
                     "title": metric.title,
                     "description": metric.description,
                     "x-unit": metric.unit,
+                    "x-display": {
+                        "factor": metric.display.factor,
+                        "digits": metric.display.digits,
+                        "unit": metric.display.words,
+                    },
+                    "x-more-is": metric.more_is,
                     "x-kind": metric.kind.value,
                     "x-origin": metric.origin.value,
                 }
@@ -528,6 +534,10 @@ Node = Annotated[
     | Annotated[Condition, Tag("#condition")],
     Discriminator(_kind_of_node),
 ]
+
+for _group in (AllOf, AnyOf, NotOf):
+    # Until then their fields do not know by what name they are written.
+    _group.model_rebuild()
 
 
 class AllBusinesses(_Strict):

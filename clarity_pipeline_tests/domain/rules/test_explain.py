@@ -33,7 +33,7 @@ def sentence(what: Any, days: Any, **more: Any) -> str:
 
 def test_a_rule_that_fires_says_on_what_numbers() -> None:
     assert sentence(RAGE, RAGED) == (
-        "'A rule' fires for ad 'Spring sale' as of 2026-11-01: rage clicks per session from "
+        "'A rule' fires for ad 'Spring sale' as of 2026-11-01: rage click rate from "
         "2026-10-26 to 2026-11-01 was 0.3 (210 / 700), above 0.25."
     )
 
@@ -48,8 +48,8 @@ def test_a_rule_that_does_not_fire_says_what_was_not_reached() -> None:
 def test_a_rule_that_cannot_decide_says_why_and_that_nothing_is_done() -> None:
     unconnected = replace(AN_AD, is_connected=False, name="")
     assert sentence(RAGE, RAGED, entity=unconnected) == (
-        "'A rule' cannot decide about ad 'ad-1' as of 2026-11-01, so nothing is done: rage clicks "
-        "per session from 2026-10-26 to 2026-11-01 is unknown because Clarity is not connected."
+        "'A rule' cannot decide about ad 'ad-1' as of 2026-11-01, so nothing is done: rage click "
+        "rate from 2026-10-26 to 2026-11-01 is unknown because Clarity is not connected."
     )
 
 

@@ -15,13 +15,19 @@ from clarity_pipeline.domain.aggregates import (
     window_aggregates,
 )
 from clarity_pipeline.domain.metrics import AGGREGATE_METRICS
-from clarity_pipeline.domain.rules.metrics import METRICS, MetricKind, Origin, find_metric
+from clarity_pipeline.domain.rules.metrics import (
+    CLARITY_METRICS,
+    METRICS,
+    MetricKind,
+    Origin,
+    find_metric,
+)
 from clarity_pipeline_tests.domain.rules.histories import AS_OF, back, condition, find, last_days
 
 
 def test_the_ten_values_of_clarity_are_in_the_catalogue_and_no_other_of_clarity() -> None:
-    of_clarity = [metric.name for metric in METRICS.values() if metric.origin is Origin.CLARITY]
-    assert of_clarity == list(AGGREGATE_METRICS)
+    assert set(CLARITY_METRICS) == set(AGGREGATE_METRICS)
+    assert [name for name in METRICS if name.startswith("clarity_")] == list(CLARITY_METRICS)
 
 
 def test_metrics_of_clarity_are_made_of_the_sums_that_are_stored() -> None:
@@ -36,6 +42,27 @@ def test_only_counts_are_not_divided() -> None:
         assert (metric.denominator is None) == (metric.kind is MetricKind.COUNT)
         assert metric.description
         assert metric.unit
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "words"),
+    [
+        ("clarity_sessions", 1234, "1,234"),
+        ("clarity_rage_click_rate", 0.5, "50.0 per 100 sessions"),
+        ("clarity_scroll_depth", 49.96, "50.0 % of the page"),
+        ("clarity_engagement_time_ms", 29_600, "30 s per session"),
+        ("clarity_engagement_time_ms", 3_725_000, "62 min 5 s per session"),
+        ("spend", 1234.5, "1,234.50"),
+        ("ctr", 0.01234, "1.23 %"),
+        ("roas", 2.5, "2.50"),
+        ("ad.add_to_cart", 0.25, "0.25"),
+    ],
+)
+def test_a_value_is_shown_in_a_unit_that_people_read(name: str, value: float, words: str) -> None:
+    metric = find_metric(name)
+    assert metric is not None
+    assert metric.shown_with_unit(value) == words
+    assert words.startswith(metric.shown(value))
 
 
 @pytest.mark.parametrize("name", ["ad.add_to_cart", "ad.x", "ad." + "a" * 40])

@@ -25,6 +25,12 @@ from clarity_pipeline.orchestration.resources import (
     StoreResource,
 )
 from clarity_pipeline.orchestration.retention import clarity_retention, retention_schedule
+from clarity_pipeline.orchestration.rule_actions import clarity_rule_action_sensor
+from clarity_pipeline.orchestration.rule_evaluations import (
+    clarity_rule_evaluation,
+    clarity_rule_evaluations,
+    clarity_rule_schedule_sensor,
+)
 from clarity_pipeline.orchestration.schedules import build_scheduler, clarity_history_schedule
 from clarity_pipeline.orchestration.sensors import (
     clarity_auth_failure_sensor,
@@ -52,9 +58,15 @@ def build_defs(
             clarity_daily_metrics,
             clarity_business_aggregates,
             clarity_url_aggregates,
+            clarity_rule_evaluations,
         ],
         asset_checks=build_asset_checks(),
-        jobs=[clarity_daily_sync, clarity_history_check, clarity_retention],
+        jobs=[
+            clarity_daily_sync,
+            clarity_rule_evaluation,
+            clarity_history_check,
+            clarity_retention,
+        ],
         schedules=[
             build_scheduler(schedule_status),
             clarity_history_schedule,
@@ -67,6 +79,8 @@ def build_defs(
             clarity_notice_sensor,
             clarity_run_failure_sensor,
             clarity_sync_request_sensor,
+            clarity_rule_action_sensor,
+            clarity_rule_schedule_sensor,
         ],
         resources={
             "store": store or StoreResource(),

@@ -13,6 +13,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 from clarity_pipeline.domain.errors import ConfigurationError
 
 CLARITY_API_URL: Final = "https://www.clarity.ms/export-data/api/v1"
+META_API_URL: Final = "https://graph.facebook.com/v25.0"
 DAGSTER_POSTGRES_SCHEME: Final = "postgresql+psycopg2://"
 
 
@@ -53,9 +54,18 @@ class Settings(BaseSettings):
     notice_urls: SecretStr | None = Field(
         default=None, description="Apprise addresses that notices go to, joined by blanks."
     )
+    meta_api_url: str = Field(
+        default=META_API_URL,
+        description="Meta's Graph API with its version; http only to loopback.",
+    )
     webhook_secret: SecretStr | None = Field(
         default=None,
-        description="Signs what rules send to webhooks; no rule with one can be armed without it.",
+        description="Signs what rules send to webhooks; no rule with one can be armed without it. "
+        "Two joined by a blank both sign, while receivers change to the first.",
+    )
+    webhook_private_hosts: str = Field(
+        default="",
+        description="Hosts of the own network that webhooks may go to, joined by blanks.",
     )
     keep_payload_days: int | None = Field(
         default=None, ge=4, description="Days that raw_payload is kept; for ever when unset."
@@ -125,30 +135,29 @@ def load_settings() -> Settings:
         )
         raise ConfigurationError(f"{names} cannot be read; see the README for its form.") from None
     check_api_url(settings.api_url)
+    check_api_url(settings.meta_api_url, variable="CLARITY_META_API_URL")
     check_panel_addresses(settings)
     if settings.dagster_postgres_url is not None:
         check_dagster_postgres_url(settings.dagster_postgres_url)
     return settings
 
 
-def check_api_url(url: str) -> str:
+def check_api_url(url: str, *, variable: str = "CLARITY_API_URL") -> str:
     """Refuse an address that a token must not be sent to. Raises ConfigurationError."""
     try:
         parts = urlsplit(url)
         host = parts.hostname or ""
         _ = parts.port
     except ValueError:
-        raise ConfigurationError("CLARITY_API_URL is not an address.") from None
+        raise ConfigurationError(f"{variable} is not an address.") from None
     if parts.scheme not in {"http", "https"} or not host:
-        raise ConfigurationError(
-            "CLARITY_API_URL must be an https address (or http on this machine)."
-        )
+        raise ConfigurationError(f"{variable} must be an https address (or http on this machine).")
     if parts.username or parts.password:
-        raise ConfigurationError("CLARITY_API_URL must not contain a user name or password.")
+        raise ConfigurationError(f"{variable} must not contain a user name or password.")
     if parts.scheme == "http" and not is_loopback(host):
         raise ConfigurationError(
-            f"CLARITY_API_URL uses plain http to {host}; a token is sent by https, or by http to "
-            "this machine only."
+            f"{variable} uses plain http to {host}; a token is sent by https, or by http to this "
+            "machine only."
         )
     return url
 

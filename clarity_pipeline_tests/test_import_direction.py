@@ -13,13 +13,16 @@ import clarity_pipeline
 PACKAGE = "clarity_pipeline"
 ROOT = Path(clarity_pipeline.__file__).parent
 
-_WORK = frozenset({"domain", "settings", "export_api", "store", "notify", "operations"})
+_WORK = frozenset(
+    {"domain", "settings", "export_api", "ad_platforms", "store", "notify", "operations"}
+)
 
 ALLOWED_LAYERS: Mapping[str, frozenset[str]] = {
     "": frozenset(),
     "domain": frozenset({"domain"}),
     "settings": frozenset({"domain"}),
     "export_api": frozenset({"domain", "settings", "export_api"}),
+    "ad_platforms": frozenset({"domain", "settings", "ad_platforms"}),
     "store": frozenset({"domain", "settings", "store"}),
     "notify": frozenset({"domain", "settings", "notify"}),
     "operations": _WORK,
@@ -33,7 +36,7 @@ ALLOWED_LAYERS: Mapping[str, frozenset[str]] = {
 
 HOMES: Mapping[str, frozenset[str]] = {
     "dagster": frozenset({"orchestration", "definitions", "demo", "cli"}),
-    "httpx": frozenset({"export_api"}),
+    "httpx": frozenset({"export_api", "ad_platforms", "notify"}),
     "sqlalchemy": frozenset({"store"}),
     "psycopg": frozenset({"store"}),
     "alembic": frozenset({"store"}),
@@ -41,8 +44,8 @@ HOMES: Mapping[str, frozenset[str]] = {
     "argon2": frozenset({"panel"}),
     "fastapi": frozenset({"panel"}),
     "jinja2": frozenset({"panel"}),
-    "starlette": frozenset({"export_api", "panel"}),
-    "uvicorn": frozenset({"export_api", "panel", "demo", "cli"}),
+    "starlette": frozenset({"export_api", "ad_platforms", "panel"}),
+    "uvicorn": frozenset({"export_api", "ad_platforms", "panel", "demo", "cli"}),
     "typer": frozenset({"cli"}),
     "yaml": frozenset({"domain"}),
 }
@@ -163,6 +166,9 @@ def test_every_module_is_looked_at() -> None:
         ("store.exports", "def late() -> None:\n    import httpx"),
         ("store.exports", "import os\nurl = os.environ['CLARITY_DATABASE_URL']"),
         ("store.exports", "from os import environ"),
+        ("ad_platforms.meta", "from clarity_pipeline.store.database import Database"),
+        ("ad_platforms.meta", "from clarity_pipeline.export_api.client import ExportApiClient"),
+        ("operations.rule_actions", "import httpx"),
         ("operations.days", "from clarity_pipeline.orchestration.jobs import daily_sync"),
         ("operations.days", "import dagster_postgres"),
         ("operations.notices", "import apprise"),
@@ -186,6 +192,7 @@ def test_a_forbidden_import_is_found(module: str, source: str) -> None:
     [
         ("domain.urls", "from clarity_pipeline.domain.errors import ClarityError\nimport idna"),
         ("export_api.client", "import httpx\nfrom clarity_pipeline.settings import Settings"),
+        ("ad_platforms.meta", "import httpx\nfrom clarity_pipeline.settings import Settings"),
         ("store.database", "import os\nimport sqlalchemy as sa\nprint(os.sep)"),
         ("orchestration.jobs", "import dagster as dg\nimport dagster_postgres"),
         ("cli", "import os\nimport typer\nos.environ['DAGSTER_HOME'] = 'home'"),

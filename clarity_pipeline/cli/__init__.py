@@ -18,6 +18,7 @@ from typing import Annotated, Final
 import typer
 
 from clarity_pipeline.cli import (
+    ads,
     api_keys,
     audit,
     businesses,
@@ -31,6 +32,7 @@ from clarity_pipeline.cli import (
     panel,
     purge,
     retention,
+    rule_actions,
     rules,
     upkeep,
     users,
@@ -57,6 +59,7 @@ for module in (
     history,
     figures,
     rules,
+    ads,
     notices,
     retention,
     panel,
@@ -68,6 +71,7 @@ for module in (
     demo,
 ):
     module.register(app)
+rule_actions.register(rules.rules_app)
 
 
 @app.callback()

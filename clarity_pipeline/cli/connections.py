@@ -12,7 +12,7 @@ import typer
 
 from clarity_pipeline.cli.options import AsJson, BusinessId
 from clarity_pipeline.cli.output import cell, console, instant, print_json, say, table
-from clarity_pipeline.cli.session import Session, open_session, utc_now
+from clarity_pipeline.cli.session import Session, open_session, read_token, utc_now
 
 if TYPE_CHECKING:
     from rich.text import Text
@@ -76,7 +76,11 @@ def connect(
     being shown when it is.
     """
     from clarity_pipeline.domain.audit import AuditAction
-    from clarity_pipeline.domain.connections import parse_project_id, token_needs_renewal
+    from clarity_pipeline.domain.connections import (
+        MAX_TOKEN_LENGTH,
+        parse_project_id,
+        token_needs_renewal,
+    )
     from clarity_pipeline.operations.connecting import connect as store_connection
     from clarity_pipeline.store.businesses import get_business
 
@@ -91,7 +95,7 @@ def connect(
             vault,
             business_id=business_id,
             project_id=project_id,
-            token=_read_token(),
+            token=read_token(most_characters=MAX_TOKEN_LENGTH),
             now=now,
         )
         session.audit(
@@ -348,16 +352,6 @@ def _read_list(file: Path) -> str:
         return decode_connection_list(file.read_bytes())
     except OSError as error:
         raise InvalidConnectionList(f"{file} cannot be read ({error.strerror}).") from None
-
-
-def _read_token() -> str:
-    """The token from standard input, or asked for without an echo."""
-    from clarity_pipeline.domain.connections import MAX_TOKEN_LENGTH
-
-    if sys.stdin.isatty():
-        return typer.prompt("Token", hide_input=True, err=True)
-    # A character more than the longest, so that a whole file is refused and not cut to fit.
-    return sys.stdin.read(MAX_TOKEN_LENGTH + 1)
 
 
 def _caller(session: Session) -> GuardedCaller:

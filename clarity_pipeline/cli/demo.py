@@ -76,6 +76,7 @@ def dev(
             f"\n  Dagster UI  {serving.ui_url}\n"
             f"  Panel       {serving.setup_link or serving.panel_url}\n"
             f"  Emulator    {serving.emulator_url}\n"
+            f"  Local Meta  {serving.meta_url}/control\n"
             f"  Data        {serving.directory}\n\n"
             f"Try: Assets, clarity_raw_exports, Materialize, partition {day}. "
             f"{newcomer} has just been connected, so its four calls are made then; what has "

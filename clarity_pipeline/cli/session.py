@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import os
 import pwd
+import sys
 from collections.abc import Generator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cached_property
 from typing import TYPE_CHECKING
+
+import typer
 
 if TYPE_CHECKING:
     from clarity_pipeline.domain.audit import AuditAction
@@ -73,6 +76,14 @@ def command_line_actor() -> str:
         # A container may run as a number that no file names.
         user = f"user {os.getuid()}"
     return f"command line: {user}"
+
+
+def read_token(*, most_characters: int) -> str:
+    """A token from standard input, or asked for without an echo on a terminal."""
+    if sys.stdin.isatty():
+        return typer.prompt("Token", hide_input=True, err=True)
+    # A character more than the longest, so that a whole file is refused and not cut to fit.
+    return sys.stdin.read(most_characters + 1)
 
 
 def utc_now() -> datetime:

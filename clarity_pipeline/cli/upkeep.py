@@ -86,7 +86,7 @@ def generate() -> None:
 @keys_app.command()
 def rotate(*, as_json: AsJson = False) -> None:
     """Bring every stored token under the newest key; older keys can be dropped afterwards."""
-    from clarity_pipeline.store.connections import reencrypt_tokens
+    from clarity_pipeline.store.key_rotation import reencrypt_tokens
 
     with open_session() as session:
         count = reencrypt_tokens(session.database, session.vault)

@@ -63,7 +63,9 @@ def claimed(directory: Path) -> Generator[None]:
 
 
 @contextmanager
-def environment(directory: Path, *, api_url: str) -> Generator[Settings]:
+def environment(
+    directory: Path, *, api_url: str, meta_api_url: str | None = None
+) -> Generator[Settings]:
     """The process's environment as the demo needs it, and its settings; put back at the end.
 
     Every other variable of the project is taken away: the demo must not touch a configured
@@ -75,6 +77,8 @@ def environment(directory: Path, *, api_url: str) -> Generator[Settings]:
             del os.environ[name]
     os.environ["CLARITY_HOME"] = str(directory)
     os.environ["CLARITY_API_URL"] = api_url
+    if meta_api_url is not None:
+        os.environ["CLARITY_META_API_URL"] = meta_api_url
     os.environ["DAGSTER_HOME"] = str(directory / "dagster")
     try:
         yield load_settings()

@@ -21,6 +21,8 @@ from pathlib import Path
 from types import FrameType
 from typing import Final
 
+from clarity_pipeline.ad_platforms.meta_stand_in import MetaStandIn, MetaStandInServer
+from clarity_pipeline.demo.ads import import_ads, make_meta
 from clarity_pipeline.demo.clients import NEWCOMER, PROJECTS
 from clarity_pipeline.demo.history import Timeline, Watch, connect_client, set_up, spend_quotas
 from clarity_pipeline.demo.home import claimed, demo_directory, environment, has_demo_data
@@ -53,6 +55,7 @@ class Serving:
     panel_url: str
     setup_link: str | None
     emulator_url: str
+    meta_url: str
     directory: Path
     newcomer: str
     yesterday: date
@@ -85,16 +88,18 @@ def serve_demo(
             play_into(directory, now=now, watch=watch)
         with (
             EmulatorServer(PROJECTS) as server,
-            environment(directory, api_url=server.base_url) as settings,
+            MetaStandInServer(make_meta()) as meta,
+            environment(directory, api_url=server.base_url, meta_api_url=meta.base_url) as settings,
             ExitStack() as running,
         ):
-            _prepare(settings, server, now=now)
+            _prepare(settings, server, meta.stand_in, now=now)
             panel_url, setup_link = running.enter_context(_panel(settings, clock=clock))
             serving = Serving(
                 ui_url=f"http://{HOST}:{ui_port}",
                 panel_url=panel_url,
                 setup_link=setup_link,
                 emulator_url=server.root_url,
+                meta_url=meta.root_url,
                 directory=directory,
                 newcomer=NEWCOMER.business_id,
                 yesterday=day_collected_at(now),
@@ -111,8 +116,10 @@ def serve_demo(
                 )
 
 
-def _prepare(settings: Settings, server: EmulatorServer, *, now: datetime) -> None:
-    """Real time, today's quotas as in the demo, and somebody whose yesterday is not in yet."""
+def _prepare(
+    settings: Settings, server: EmulatorServer, meta: MetaStandIn, *, now: datetime
+) -> None:
+    """Real time, today's quotas as in the demo, somebody whose yesterday is not in yet, and ads."""
     timeline = Timeline.ending_now(now)
     spend_quotas(server, timeline.midnight.date())
     vault = set_up(settings)
@@ -120,6 +127,7 @@ def _prepare(settings: Settings, server: EmulatorServer, *, now: datetime) -> No
         known = {business.id for business in list_businesses(database)}
         if NEWCOMER.business_id not in known:
             connect_client(database, vault, NEWCOMER, midnight=timeline.midnight, now=now)
+        import_ads(database, vault, server.emulator, meta, now=now)
 
 
 @contextmanager

@@ -26,8 +26,13 @@ class AuditAction(StrEnum):
     RULE_CHANGED = "rule_changed"
     RULES_PAUSED = "rules_paused"
     RULES_RESUMED = "rules_resumed"
+    ACTION_APPROVED = "action_approved"
+    ACTION_REJECTED = "action_rejected"
     RULES_SHOWN = "rules_shown"
     RULES_HIDDEN = "rules_hidden"
+    ADS_IMPORTED = "ads_imported"
+    AD_ACCOUNT_CONNECTED = "ad_account_connected"
+    AD_ACCOUNT_DISCONNECTED = "ad_account_disconnected"
 
     @property
     def words(self) -> str:
@@ -53,6 +58,11 @@ _WORDS = {
     AuditAction.RULE_CHANGED: "changed a rule",
     AuditAction.RULES_PAUSED: "paused every rule",
     AuditAction.RULES_RESUMED: "let the rules go on",
+    AuditAction.ACTION_APPROVED: "agreed to an action of a rule",
+    AuditAction.ACTION_REJECTED: "refused an action of a rule",
     AuditAction.RULES_SHOWN: "let the client see its rules",
     AuditAction.RULES_HIDDEN: "hid the rules from the client",
+    AuditAction.ADS_IMPORTED: "imported ads",
+    AuditAction.AD_ACCOUNT_CONNECTED: "connected an ad account",
+    AuditAction.AD_ACCOUNT_DISCONNECTED: "disconnected an ad account",
 }

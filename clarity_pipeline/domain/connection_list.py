@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime
@@ -23,6 +21,7 @@ from clarity_pipeline.domain.errors import (
     InvalidConnectionList,
     InvalidProjectId,
 )
+from clarity_pipeline.domain.spreadsheets import BrokenCsv, rows_of_csv
 
 COLUMNS: Final = ("business_id", "name", "project_id", "token")
 """What the first line names, in any order."""
@@ -93,26 +92,18 @@ def parse_connection_list(text: str, *, now: datetime) -> list[ConnectionRow]:
 
 def _rows_by_line(text: str) -> Iterator[tuple[int, dict[str, str]]]:
     """The cells of each row by column, and the line it begins on."""
-    text = text.removeprefix("\ufeff")
-    first_line = text.partition("\n")[0]
-    delimiter = ";" if first_line.count(";") > first_line.count(",") else ","
-    reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
     columns: list[str] | None = None
-    line = 1
     try:
-        for cells in reader:
+        for line, cells in rows_of_csv(text):
             if columns is None:
                 columns = _columns(cells)
-            elif any(cell.strip() for cell in cells):
-                # One cell too few is as good as an empty one.
-                padded = cells + [""] * len(columns)
-                row = dict(zip(columns, padded, strict=False))
-                yield line, row | {_BEYOND: "".join(cells[len(columns) :])}
-            line = reader.line_num + 1
-    except csv.Error:
-        raise InvalidConnectionList(
-            f"Line {line} is no CSV: a quotation mark is in the wrong place, or never closed."
-        ) from None
+                continue
+            # One cell too few is as good as an empty one.
+            padded = cells + [""] * len(columns)
+            row = dict(zip(columns, padded, strict=False))
+            yield line, row | {_BEYOND: "".join(cells[len(columns) :])}
+    except BrokenCsv as error:
+        raise InvalidConnectionList(str(error)) from None
 
 
 def _columns(cells: list[str]) -> list[str]:

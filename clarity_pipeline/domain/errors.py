@@ -6,7 +6,7 @@ ClarityError                      one sentence: what happened, what to do   exit
 │   ├── InvalidBusinessId         not 1-64 of a-z 0-9 _ -
 │   ├── InvalidBusinessName       too long, or with control characters in it
 │   ├── InvalidProjectId          not 6-20 letters and digits
-│   ├── InvalidToken              not a Clarity JWT, or one that has already expired
+│   ├── InvalidToken              not a token of that service, or one that has already expired
 │   ├── InvalidConnectionList     rows that cannot be used; none of them was
 │   ├── InvalidDay                no date, a future one, or one before the business was connected
 │   ├── NoLongerCollectable       Clarity's answer would be about another day by now
@@ -23,6 +23,12 @@ ClarityError                      one sentence: what happened, what to do   exit
 │   ├── InvalidRule               says something impossible, or is no rule at all
 │   ├── UnknownRule               no rule of that name or number, or no such version of it
 │   ├── RuleChanged               somebody else changed or archived it meanwhile
+│   ├── UnknownDecision           no decision has that address
+│   ├── InvalidAdRows             a file of ads that cannot be read as a whole
+│   ├── InvalidAdAccount          an ad account's platform or id that is malformed, or taken
+│   ├── UnknownAdAccount          no ad account of that id is connected
+│   ├── UnknownAction             no action of that number
+│   ├── ActionNotWaiting          an action that no longer waits for anybody to agree
 │   ├── InvalidSetupCode          the set-up link is over, used, replaced, or mistyped
 │   └── AlreadySetUp              the agency has a user, so nobody else is made by a link
 ├── ConfigurationError            a setting cannot be used                            2
@@ -40,6 +46,14 @@ ClarityError                      one sentence: what happened, what to do   exit
 │       ├── ReplyTimedOut         read or total time ran out
 │       │   └── ConnectTimedOut   no connection within the time for it; nothing was sent
 │       └── ConnectionBroken      refused, reset, cut off before the end, DNS, TLS
+├── PlatformError                 one call to an ad platform brought nothing            1
+│   ├── PlatformUnavailable       later it may work; whether it arrived is not known
+│   │   └── PlatformThrottled     too many calls: nothing arrived, and when to come back
+│   ├── PlatformRefused           the same call will be refused for ever
+│   └── PlatformTokenRefused      the account's token must be replaced                4
+├── WebhookError                  one message to a rule's webhook was not accepted     1
+│   ├── WebhookUnavailable        later it may work; whether it arrived is not known
+│   └── WebhookRefused            the same message will be refused for ever
 ├── NetworkUnreachable            no connection for anybody: our own network          1
 ├── RebuildFailed                 no business of a day could be rebuilt               1
 └── StoreError                    our database; never held against a token            1
@@ -49,6 +63,7 @@ ClarityError                      one sentence: what happened, what to do   exit
     ├── DatabaseFull
     ├── SchemaMismatch            the schema is newer than this program, or is not ours
     ├── ExportCorrupt             a landed body no longer matches its sha256
+    ├── EvidenceCorrupt           what a rule decided on can no longer be read
     └── ExportRemoved             a landed body is older than bodies are kept; its slice stands
 """
 
@@ -59,7 +74,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
 if TYPE_CHECKING:
-    from datetime import date, datetime
+    from datetime import date, datetime, timedelta
 
 
 @dataclass(frozen=True, slots=True)
@@ -235,6 +250,54 @@ class RuleChanged(InputError):
     code = "rule_changed"
 
 
+class UnknownDecision(InputError):
+    code = "unknown_decision"
+
+    def __init__(self, address: str) -> None:
+        super().__init__(
+            f"There is no decision {address[:60]!r}; an address is the number of an evaluation and "
+            "a place in it, such as 1234-17."
+        )
+
+
+class InvalidAdRows(InputError):
+    code = "invalid_ad_rows"
+
+
+class InvalidAdAccount(InputError):
+    code = "invalid_ad_account"
+
+
+class UnknownAdAccount(InputError):
+    code = "unknown_ad_account"
+
+    def __init__(self, account_id: str) -> None:
+        super().__init__(
+            f"No ad account {account_id!r} is connected; `clarity ads accounts` shows those that "
+            "are."
+        )
+        self.account_id = account_id
+
+
+class UnknownAction(InputError):
+    code = "unknown_action"
+
+    def __init__(self, action_id: int) -> None:
+        super().__init__(
+            f"There is no action {action_id}; `clarity rules actions` shows those there are."
+        )
+
+
+class ActionNotWaiting(InputError):
+    code = "action_not_waiting"
+
+    def __init__(self, action_id: int, *, status: str) -> None:
+        super().__init__(
+            f"Action {action_id} does not wait for anybody to agree: it is {status}; `clarity "
+            "rules actions --status waiting` shows those that do."
+        )
+
+
 class InvalidSetupCode(InputError):
     code = "invalid_setup_code"
 
@@ -326,6 +389,55 @@ class ConnectionBroken(TransientFailure):
     code = "connection_broken"
 
 
+class PlatformError(ClarityError):
+    """One call to an ad platform; the message never quotes what it answered with a token in it."""
+
+    code = "platform_failed"
+
+
+class PlatformUnavailable(PlatformError):
+    """`retry_after` is what the platform asked for, None where it did not."""
+
+    code = "platform_unavailable"
+
+    def __init__(self, message: str, *, retry_after: timedelta | None = None) -> None:
+        super().__init__(message)
+        self.retry_after = retry_after
+
+
+class PlatformThrottled(PlatformUnavailable):
+    code = "platform_throttled"
+
+
+class PlatformRefused(PlatformError):
+    code = "platform_refused"
+
+
+class PlatformTokenRefused(PlatformError):
+    exit_code = 4
+    code = "platform_token_refused"
+
+
+class WebhookError(ClarityError):
+    """One message to a webhook; the address is never quoted, for it is often a secret."""
+
+    code = "webhook_failed"
+
+
+class WebhookUnavailable(WebhookError):
+    """`retry_after` is what the receiver asked for, None where it did not."""
+
+    code = "webhook_unavailable"
+
+    def __init__(self, message: str, *, retry_after: timedelta | None = None) -> None:
+        super().__init__(message)
+        self.retry_after = retry_after
+
+
+class WebhookRefused(WebhookError):
+    code = "webhook_refused"
+
+
 class NetworkUnreachable(ClarityError):
     code = "network"
 
@@ -366,6 +478,10 @@ class SchemaMismatch(StoreError):
 
 class ExportCorrupt(StoreError):
     code = "export_corrupt"
+
+
+class EvidenceCorrupt(StoreError):
+    code = "evidence_corrupt"
 
 
 class ExportRemoved(StoreError):

@@ -21,7 +21,7 @@ WHEN_UPSTREAM_HAS_CHANGED: Final = (
 automation_sensor = dg.AutomationConditionSensorDefinition(
     name="clarity_automation_sensor",
     target=dg.AssetSelection.groups("clarity"),
-    description="Rebuilds metrics and aggregates of days whose upstream has changed.",
+    description="Rebuilds days whose upstream has changed, and evaluates rules on them again.",
     # Unlike the schedule it may run from the start: what it asks for costs no call.
     default_status=dg.DefaultSensorStatus.RUNNING,
 )

@@ -7,7 +7,9 @@ from clarity_pipeline.orchestration.checks import latest_day_has_arrived, no_day
 clarity_daily_sync = dg.define_asset_job(
     name="clarity_daily_sync",
     selection=dg.AssetSelection.groups("clarity"),
-    description="Fetch a day for every enabled business, normalise it and roll it up.",
+    description=(
+        "Fetch a day for every enabled business, normalise it, roll it up and evaluate rules on it."
+    ),
     tags={
         # A run retry would repeat calls without asking the ledger why the first try failed.
         "dagster/max_retries": "0",

@@ -1,4 +1,4 @@
-"""Replacing many rows at once, and writing only those that are new or have changed.
+"""Replacing or adding many rows at once, and writing only those that are new or have changed.
 
 PostgreSQL takes rows by COPY: straight into the table when there was nothing to replace, else
 through a temporary table and INSERT ... ON CONFLICT. SQLite takes one statement of many rows per
@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import json
 import sqlite3
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime
+from enum import Enum
 from itertools import chain, islice, repeat
 from typing import Any, Final, cast
 
@@ -21,12 +22,15 @@ from psycopg.sql import SQL, Identifier
 from sqlalchemy import (
     JSON,
     Column,
+    ColumnElement,
     Connection,
+    Date,
     MetaData,
     String,
     Table,
     Text,
     delete,
+    literal_column,
     or_,
     select,
     text,
@@ -34,7 +38,7 @@ from sqlalchemy import (
 from sqlalchemy.dialects.postgresql import insert as postgresql_insert
 
 from clarity_pipeline.store.schema import PlainText, utc_text
-from clarity_pipeline.store.storable import storable_json, storable_text
+from clarity_pipeline.store.storable import dump_json, storable_json, storable_text
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,11 +60,28 @@ class WriteCounts:
 
 
 @dataclass(frozen=True, slots=True)
+class Rows:
+    """Rows of a table, a list of plain values per column, all of one length, JSON as text.
+
+    `constants` are columns with one value for all rows.
+    """
+
+    constants: Mapping[str, object]
+    columns: Mapping[str, Sequence[Any]]
+
+    @property
+    def names(self) -> list[str]:
+        return [*self.constants, *self.columns]
+
+    def __len__(self) -> int:
+        return len(next(iter(self.columns.values())))
+
+
+@dataclass(frozen=True, slots=True)
 class Replacement:
     """Rows that take the place of all rows with the values of `scope`.
 
-    `columns` holds a list of plain values per column, all of one length, JSON as text; among
-    them is `key`, unique within the scope. `constants` are columns with one value for all rows.
+    Among the columns is `key`, unique within the scope; otherwise as in Rows.
     """
 
     scope: Mapping[str, object]
@@ -69,20 +90,31 @@ class Replacement:
     columns: Mapping[str, Sequence[Any]]
 
     @property
-    def row_count(self) -> int:
-        return len(self.columns[self.key])
+    def rows(self) -> Rows:
+        return Rows(constants={**self.scope, **self.constants}, columns=self.columns)
 
 
 UNCOMPARED: Final = frozenset({"updated_at"})
 """A row that differs in nothing else is not written."""
+
+KEPT: Final = frozenset({"created_at"})
+"""What a row keeps from when it was new."""
+
+
+class Meeting(Enum):
+    """What becomes of a row that stands already when another one of its key comes."""
+
+    REPLACED = "replaced"
+    FILLED_IN = "filled in"
+    """What the new one has no value for stays as it is; JSON objects are laid over each other."""
 
 
 def replace_rows(
     connection: Connection, target: Table, replacements: Sequence[Replacement]
 ) -> WriteCounts:
     """Replace the rows of each scope. Scopes must differ and be locked against other writers."""
-    fresh: list[Replacement] = []
-    standing: list[Replacement] = []
+    fresh: list[Rows] = []
+    standing: list[Rows] = []
     inserted = deleted = 0
     for replacement in replacements:
         old = _standing_keys(connection, target, replacement)
@@ -93,16 +125,68 @@ def replace_rows(
             deleted += len(gone)
             _delete(connection, target, replacement, gone)
         if new:
-            (standing if old else fresh).append(replacement)
-    insert = _insert_postgresql if connection.dialect.name == "postgresql" else _insert_sqlite
-    insert(connection, target, fresh, merge=False)
-    written = insert(connection, target, standing, merge=True)
-    total = sum(replacement.row_count for replacement in replacements)
-    newly_standing = inserted - sum(replacement.row_count for replacement in fresh)
+            (standing if old else fresh).append(replacement.rows)
+    _insert(connection, target, fresh, meeting=None)
+    written = _insert(connection, target, standing, meeting=Meeting.REPLACED)
+    total = sum(len(replacement.rows) for replacement in replacements)
+    newly_standing = inserted - sum(len(rows) for rows in fresh)
     updated = written - newly_standing
     return WriteCounts(
         inserted=inserted, updated=updated, deleted=deleted, unchanged=total - inserted - updated
     )
+
+
+def upsert_rows(
+    connection: Connection, target: Table, rows: Rows, *, meeting: Meeting
+) -> WriteCounts:
+    """Add rows, or bring those of the same primary key up to date; all others stay.
+
+    The keys must differ. Rows in the order of their keys keep two writers from waiting for each
+    other.
+    """
+    if not len(rows):
+        return WriteCounts()
+    stood = _count_standing(connection, target, rows)
+    written = _insert(connection, target, [rows], meeting=meeting if stood else None)
+    inserted = len(rows) - stood
+    updated = written - inserted
+    return WriteCounts(inserted=inserted, updated=updated, unchanged=stood - updated)
+
+
+def insert_rows(connection: Connection, target: Table, rows: Rows) -> int:
+    """Add rows of keys that are not there yet; returns how many."""
+    return _insert(connection, target, [rows], meeting=None) if len(rows) else 0
+
+
+def among(connection: Connection, column: ColumnElement[str], values: Iterable[str]) -> Any:
+    """Whether a column of text has one of these values, however many they are.
+
+    As one parameter: drivers allow only so many.
+    """
+    listed = (
+        text("SELECT value FROM json_each(:listed)")
+        if connection.dialect.name == "sqlite"
+        else text("SELECT jsonb_array_elements_text(CAST(:listed AS jsonb))")
+    )
+    return column.in_(listed.bindparams(listed=dump_json(sorted(values))))
+
+
+def _count_standing(connection: Connection, target: Table, rows: Rows) -> int:
+    key = list(target.primary_key)
+    words = [_plain_column(of, rows.columns[of.name]) for of in key]
+    given = json.dumps(list(zip(*words, strict=True)))
+    is_sqlite = connection.dialect.name == "sqlite"
+    cell = "json_extract(value, '$[{}]')" if is_sqlite else "CAST(value ->> {} AS {})"
+    each = "json_each(:given)" if is_sqlite else "jsonb_array_elements(CAST(:given AS jsonb))"
+    cells = ", ".join(
+        cell.format(place, of.type.compile(connection.dialect)) for place, of in enumerate(key)
+    )
+    names = ", ".join(of.name for of in key)
+    counted = (
+        f"SELECT count(*) FROM {target.name} "  # noqa: S608 - names of ours
+        f"WHERE ({names}) IN (SELECT {cells} FROM {each})"
+    )
+    return connection.scalar(text(counted).bindparams(given=given)) or 0
 
 
 def _standing_keys(connection: Connection, target: Table, replacement: Replacement) -> set[str]:
@@ -113,16 +197,9 @@ def _standing_keys(connection: Connection, target: Table, replacement: Replaceme
 def _delete(
     connection: Connection, target: Table, replacement: Replacement, keys: set[str]
 ) -> None:
-    # One parameter whatever the number of keys: drivers allow only so many.
-    doomed = (
-        text("SELECT value FROM json_each(:keys)")
-        if connection.dialect.name == "sqlite"
-        else text("SELECT jsonb_array_elements_text(CAST(:keys AS jsonb))")
-    )
     connection.execute(
         delete(target).where(
-            *_in_scope(target, replacement),
-            target.c[replacement.key].in_(doomed.bindparams(keys=json.dumps(sorted(keys)))),
+            *_in_scope(target, replacement), among(connection, target.c[replacement.key], keys)
         )
     )
 
@@ -131,17 +208,25 @@ def _in_scope(target: Table, replacement: Replacement) -> list[Any]:
     return [target.c[name] == value for name, value in replacement.scope.items()]
 
 
-def _insert_postgresql(
-    connection: Connection, target: Table, replacements: Sequence[Replacement], *, merge: bool
+def _insert(
+    connection: Connection, target: Table, batches: Sequence[Rows], *, meeting: Meeting | None
 ) -> int:
-    if not replacements:
+    """How many rows were written; without a `meeting` there is no row of those keys yet."""
+    if not batches:
         return 0
-    destination = f"staged_{target.name}" if merge else target.name
-    if merge:
+    insert = _insert_postgresql if connection.dialect.name == "postgresql" else _insert_sqlite
+    return insert(connection, target, batches, meeting=meeting)
+
+
+def _insert_postgresql(
+    connection: Connection, target: Table, batches: Sequence[Rows], *, meeting: Meeting | None
+) -> int:
+    destination = target.name if meeting is None else f"staged_{target.name}"
+    if meeting is not None:
         connection.exec_driver_sql(
             f"CREATE TEMPORARY TABLE {destination} (LIKE {target.name}) ON COMMIT DROP"
         )
-    names = _column_names(replacements[0])
+    names = batches[0].names
     raw = cast("psycopg.Connection", connection.connection.driver_connection)
     copy_in = SQL("COPY {} ({}) FROM STDIN").format(
         Identifier(destination), SQL(", ").join(map(Identifier, names))
@@ -151,38 +236,39 @@ def _insert_postgresql(
         raw.cursor() as cursor,
         cursor.copy(copy_in, writer=QueuedLibpqWriter(cursor)) as copy,
     ):
-        for replacement in replacements:
-            copy.write(copy_text(target, replacement))
-    if not merge:
-        return sum(replacement.row_count for replacement in replacements)
+        for rows in batches:
+            copy.write(copy_text(target, rows))
+    if meeting is None:
+        return sum(len(rows) for rows in batches)
     staged = target.to_metadata(MetaData(), name=destination)
     selected = select(*(staged.c[name] for name in names))
     insert = postgresql_insert(target).from_select(names, selected)
-    compared = _compared(target, names)
+    merged: dict[str, ColumnElement[Any]] = {
+        name: literal_column(words)
+        for name, words in _merged(target, names, meeting=meeting, overlay="{} || {}").items()
+    }
     # SQLAlchemy forgets how many rows an INSERT wrote unless it is told to keep it.
     return connection.execute(
         insert.on_conflict_do_update(
             index_elements=list(target.primary_key),
-            set_={name: insert.excluded[name] for name in (*compared, *UNCOMPARED)},
-            where=or_(
-                *(target.c[name].is_distinct_from(insert.excluded[name]) for name in compared)
-            ),
+            set_=merged | {name: insert.excluded[name] for name in UNCOMPARED},
+            where=or_(*(target.c[name].is_distinct_from(value) for name, value in merged.items())),
         ),
         execution_options={"preserve_rowcount": True},
     ).rowcount
 
 
 def _insert_sqlite(
-    connection: Connection, target: Table, replacements: Sequence[Replacement], *, merge: bool
+    connection: Connection, target: Table, batches: Sequence[Rows], *, meeting: Meeting | None
 ) -> int:
     written = 0
-    for replacement in replacements:
-        names = _column_names(replacement)
+    for batch in batches:
+        names = batch.names
         raw = connection.connection.driver_connection
         assert isinstance(raw, sqlite3.Connection)
         most_rows = raw.getlimit(sqlite3.SQLITE_LIMIT_VARIABLE_NUMBER) // len(names)
-        on_conflict = _sqlite_on_conflict(target, names) if merge else ""
-        rows = _sqlite_rows(target, replacement)
+        on_conflict = "" if meeting is None else _sqlite_on_conflict(target, names, meeting=meeting)
+        rows = _sqlite_rows(target, batch)
         while chunk := list(islice(rows, min(most_rows, _MOST_ROWS_PER_STATEMENT))):
             placeholders = ",".join([f"({','.join('?' * len(names))})"] * len(chunk))
             statement = (
@@ -198,33 +284,39 @@ _MOST_ROWS_PER_STATEMENT: Final = 100
 of which each slice has another number, those came to hundreds of megabytes."""
 
 
-def _sqlite_on_conflict(target: Table, names: Sequence[str]) -> str:
-    compared = _compared(target, names)
-    assignments = ", ".join(f"{name} = excluded.{name}" for name in (*compared, *UNCOMPARED))
-    changes = " OR ".join(f"{target.name}.{name} IS NOT excluded.{name}" for name in compared)
+def _sqlite_on_conflict(target: Table, names: Sequence[str], *, meeting: Meeting) -> str:
+    merged = _merged(target, names, meeting=meeting, overlay="json_patch({}, {})")
+    always = {name: f"excluded.{name}" for name in UNCOMPARED}
+    assignments = ", ".join(f"{name} = {words}" for name, words in (merged | always).items())
+    changes = " OR ".join(f"{target.name}.{name} IS NOT {words}" for name, words in merged.items())
     key = ", ".join(key_column.name for key_column in target.primary_key)
     return f"ON CONFLICT ({key}) DO UPDATE SET {assignments} WHERE {changes}"
 
 
-def _sqlite_rows(target: Table, replacement: Replacement) -> Iterator[tuple[Any, ...]]:
-    count = replacement.row_count
-    constants = (repeat(_sqlite_value(value), count) for value in _constants(replacement).values())
-    columns = (_storable(target.c[name], values) for name, values in replacement.columns.items())
+def _sqlite_rows(target: Table, rows: Rows) -> Iterator[tuple[Any, ...]]:
+    constants = (repeat(_plain_value(value), len(rows)) for value in rows.constants.values())
+    columns = (_plain_column(target.c[name], values) for name, values in rows.columns.items())
     return zip(*constants, *columns, strict=True)
 
 
-def _sqlite_value(value: object) -> object:
+def _plain_column(of: Column[Any], values: Sequence[Any]) -> Sequence[Any]:
+    if isinstance(of.type, Date):
+        return [_plain_value(value) for value in values]
+    return _storable(of, values)
+
+
+def _plain_value(value: object) -> object:
     if isinstance(value, datetime):
         return utc_text(value)
     return value.isoformat() if isinstance(value, date) else value
 
 
-def copy_text(target: Table, replacement: Replacement) -> bytes:
+def copy_text(target: Table, rows: Rows) -> bytes:
     """The rows in the text format of COPY, constants first."""
-    if not replacement.row_count:
+    if not len(rows):
         return b""
-    prefix = b"".join(_copy_value(value) + b"\t" for value in _constants(replacement).values())
-    columns = [_copy_column(target.c[name], values) for name, values in replacement.columns.items()]
+    prefix = b"".join(_copy_value(value) + b"\t" for value in rows.constants.values())
+    columns = [_copy_column(target.c[name], values) for name, values in rows.columns.items()]
     lines = map(b"\t".join, zip(*columns, strict=True))
     return prefix + (b"\n" + prefix).join(lines) + b"\n"
 
@@ -235,8 +327,8 @@ _COPY_SPECIAL: Final = (b"\\", b"\t", b"\n", b"\r")
 
 def _copy_column(of: Column[Any], values: Sequence[Any]) -> Sequence[bytes]:
     if not _holds_text(of):
-        # Few distinct numbers in many rows: half the time of putting each into words.
-        words = {value: repr(value).encode() for value in set(values)} | {None: _NULL}
+        # Few distinct values in many rows: half the time of putting each into words.
+        words = {value: _copy_value(value) for value in set(values)}
         return [words[value] for value in values]
     texts = [value for value in values if value is not None]
     encoded = [text.encode() for text in _storable(of, texts)]
@@ -271,18 +363,24 @@ def _storable(of: Column[Any], values: Sequence[Any]) -> Sequence[Any]:
     if isinstance(of.type, PlainText):
         return [None if value is None else storable_text(value) for value in values]
     if isinstance(of.type, JSON):
-        return [storable_json(value) for value in cast("Sequence[str]", values)]
+        return [None if value is None else storable_json(value) for value in values]
     return values
 
 
-def _column_names(replacement: Replacement) -> list[str]:
-    return [*_constants(replacement), *replacement.columns]
-
-
-def _constants(replacement: Replacement) -> dict[str, object]:
-    return {**replacement.scope, **replacement.constants}
-
-
-def _compared(target: Table, names: Sequence[str]) -> list[str]:
+def _merged(
+    target: Table, names: Sequence[str], *, meeting: Meeting, overlay: str
+) -> dict[str, str]:
+    """What becomes of each column of a row that stands, as SQL; `excluded` is the new row."""
     key = {key_column.name for key_column in target.primary_key}
-    return [name for name in names if name not in key and name not in UNCOMPARED]
+    merged: dict[str, str] = {}
+    for name in names:
+        if name in key | UNCOMPARED | KEPT:
+            continue
+        old, new = f"{target.name}.{name}", f"excluded.{name}"
+        if meeting is Meeting.FILLED_IN and isinstance(target.c[name].type, JSON):
+            merged[name] = f"coalesce({overlay.format(old, new)}, {new}, {old})"
+        elif meeting is Meeting.FILLED_IN:
+            merged[name] = f"coalesce({new}, {old})"
+        else:
+            merged[name] = new
+    return merged

@@ -310,22 +310,6 @@ def record_synced(database: Database, *, business_id: str, at: datetime) -> None
             _update(connection, business_id, {"last_synced_at": at})
 
 
-def reencrypt_tokens(database: Database, vault: TokenVault) -> int:
-    """Bring all tokens under the newest key, or none; returns how many there are.
-
-    Raises SecretKeyError, leaving every token as it was, when one cannot be read.
-    """
-    with database.transaction() as connection:
-        rows = connection.execute(
-            select(business_config.c.business_id, business_config.c.token_ciphertext).where(
-                business_config.c.token_ciphertext.is_not(None)
-            )
-        ).all()
-        for business_id, ciphertext in rows:
-            _update(connection, business_id, {"token_ciphertext": vault.reencrypt(ciphertext)})
-    return len(rows)
-
-
 def _connect(
     connection: Connection,
     rows: Sequence[ConnectionRow],

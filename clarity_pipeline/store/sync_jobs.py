@@ -195,6 +195,17 @@ def list_jobs(
     return _jobs(database, statement)
 
 
+def latest_statuses(database: Database, *, day: date) -> dict[str, JobStatus]:
+    """How the newest job of each business about a day stands; a running one is never overlooked."""
+    statement = (
+        select(sync_jobs.c.business_id, sync_jobs.c.status)
+        .where(sync_jobs.c.date == day)
+        .order_by(sync_jobs.c.status == JobStatus.RUNNING.value, sync_jobs.c.id)
+    )
+    with database.reading() as connection:
+        return {row.business_id: JobStatus(row.status) for row in connection.execute(statement)}
+
+
 def find_job(
     database: Database, *, dagster_run_id: str, business_id: str, day: date
 ) -> SyncJob | None:

@@ -296,7 +296,7 @@ def serving(directory: Path) -> Generator[ServedUi]:
             assert line, printed
             printed += line
         urls = re.findall(r"http://\S+", printed)
-        assert len(urls) == 3
+        assert len(urls) == 4
         yield ServedUi(urls[0], urls[1], urls[2], process, descendants)
     finally:
         if process.poll() is None:

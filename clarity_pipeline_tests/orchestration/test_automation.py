@@ -14,6 +14,7 @@ ASSETS = (
     "clarity_daily_metrics",
     "clarity_business_aggregates",
     "clarity_url_aggregates",
+    "clarity_rule_evaluations",
 )
 
 
@@ -53,7 +54,7 @@ def test_a_past_day_whose_exports_have_changed_is_rebuilt_at_once_and_only_once(
         assert requested(evaluate(instance, second.cursor)) == {}
 
 
-def test_new_metrics_alone_ask_for_the_roll_ups_alone() -> None:
+def test_new_metrics_alone_ask_for_the_roll_ups_and_what_rules_say_of_them() -> None:
     with dg.DagsterInstance.ephemeral() as instance:
         for asset in ASSETS:
             report(instance, asset)
@@ -62,6 +63,7 @@ def test_new_metrics_alone_ask_for_the_roll_ups_alone() -> None:
         assert requested(evaluate(instance, first.cursor)) == {
             "clarity_business_aggregates": {A_PAST_DAY},
             "clarity_url_aggregates": {A_PAST_DAY},
+            "clarity_rule_evaluations": {A_PAST_DAY},
         }
 
 

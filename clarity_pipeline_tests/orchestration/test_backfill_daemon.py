@@ -42,6 +42,7 @@ ASSETS: Final = (
     "clarity_daily_metrics",
     "clarity_business_aggregates",
     "clarity_url_aggregates",
+    "clarity_rule_evaluations",
 )
 TABLES: Final[tuple[Table, ...]] = (
     daily_metrics,

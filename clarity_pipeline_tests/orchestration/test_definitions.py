@@ -42,6 +42,7 @@ def test_the_definitions_load_in_a_fresh_interpreter_without_environment_or_netw
             "clarity_business_aggregates",
             "clarity_daily_metrics",
             "clarity_raw_exports",
+            "clarity_rule_evaluations",
             "clarity_url_aggregates",
         ]
     )
@@ -52,6 +53,7 @@ def test_the_names_users_rely_on_are_there() -> None:
     definitions = build_defs()
     repository = definitions.get_repository_def()
     assert repository.has_job("clarity_daily_sync")
+    assert repository.has_job("clarity_rule_evaluation")
     assert repository.has_job("clarity_history_check")
     assert repository.has_job("clarity_retention")
     assert {schedule.name for schedule in repository.schedule_defs} == {
@@ -63,6 +65,8 @@ def test_the_names_users_rely_on_are_there() -> None:
         "clarity_automation_sensor",
         "clarity_auth_failure_sensor",
         "clarity_notice_sensor",
+        "clarity_rule_action_sensor",
+        "clarity_rule_schedule_sensor",
         "clarity_run_failure_sensor",
         "clarity_sync_request_sensor",
         "clarity_watchdog_sensor",
@@ -126,6 +130,8 @@ def test_the_sensors_run_from_the_start_because_none_makes_a_call_that_nobody_as
         "clarity_automation_sensor": running,
         "clarity_auth_failure_sensor": running,
         "clarity_notice_sensor": running,
+        "clarity_rule_action_sensor": running,
+        "clarity_rule_schedule_sensor": running,
         "clarity_run_failure_sensor": running,
         "clarity_sync_request_sensor": running,
         "clarity_watchdog_sensor": running,
@@ -171,6 +177,7 @@ def test_nothing_that_spends_quota_is_automated_or_retried() -> None:
     assert automated == {
         "clarity_daily_metrics",
         "clarity_business_aggregates",
+        "clarity_rule_evaluations",
         "clarity_url_aggregates",
     }
     job = build_defs().resolve_job_def("clarity_daily_sync")

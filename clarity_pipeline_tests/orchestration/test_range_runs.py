@@ -27,7 +27,12 @@ from clarity_pipeline.store.schema import (
 from clarity_pipeline_tests.agency import DAY, ON_TIME, Agency, days_later
 from clarity_pipeline_tests.landing import land_days
 
-REBUILT = ("clarity_daily_metrics", "clarity_business_aggregates", "clarity_url_aggregates")
+REBUILT = (
+    "clarity_daily_metrics",
+    "clarity_business_aggregates",
+    "clarity_url_aggregates",
+    "clarity_rule_evaluations",
+)
 TABLES: tuple[Table, ...] = (metrics_table, daily_slices, business_aggregates, url_aggregates)
 
 

@@ -171,8 +171,6 @@ def test_a_wrong_key_is_an_error_that_touches_nothing(connected: Database) -> No
     before = acme(connected)
     with pytest.raises(SecretKeyError):
         connections.read_token(connected, other, "acme")
-    with pytest.raises(SecretKeyError):
-        connections.reencrypt_tokens(connected, other)
     assert acme(connected) == before
 
 
@@ -329,19 +327,6 @@ def test_the_overview_can_be_overridden_and_handed_back(connected: Database) -> 
     for overview in (True, False, None):
         connections.set_overview(connected, business_id="acme", overview=overview, now=LATER)
         assert acme(connected).overview is overview
-
-
-def test_rotation_brings_every_token_under_the_newest_key(
-    database: Database,
-) -> None:
-    old, new = (SecretStr(Fernet.generate_key().decode()) for _ in range(2))
-    for business_id in ("a", "b"):
-        connect_business(database, TokenVault([old]), business_id=business_id)
-    businesses.add_business(database, business_id="c", name="C", now=NOW)
-    assert connections.reencrypt_tokens(database, TokenVault([new, old])) == 2
-    for business_id in ("a", "b"):
-        secret, _ = connections.read_token(database, TokenVault([new]), business_id)
-        assert secret.get_secret_value() == make_token()
 
 
 def test_many_who_connect_a_business_at_once_leave_one_whole_connection(

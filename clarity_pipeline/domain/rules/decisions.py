@@ -31,6 +31,7 @@ class Reason(StrEnum):
     NO_DATA = "no_data"
     STALE = "stale"
     LOW_COVERAGE = "low_coverage"
+    MIXED_BASIS = "mixed_basis"
     TOO_FEW_SESSIONS = "too_few_sessions"
     DIVISION_BY_ZERO = "division_by_zero"
     NO_BASELINE = "no_baseline"

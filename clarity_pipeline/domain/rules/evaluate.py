@@ -55,9 +55,11 @@ from clarity_pipeline.domain.rules.windows import (
 Truths = NDArray[np.int8]
 """Values of Truth."""
 
-_REASONS: Final[tuple[Reason | None, ...]] = (None, *Reason)
+REASONS: Final[tuple[Reason | None, ...]] = (None, *Reason)
+"""Reasons by their code in Evidence."""
+
 _CODE: Final[Mapping[Reason, int]] = {
-    reason: code for code, reason in enumerate(_REASONS) if reason is not None
+    reason: code for code, reason in enumerate(REASONS) if reason is not None
 }
 
 _NO_HISTORY: Final = DailySeries(
@@ -106,7 +108,7 @@ class Evidence:
             path=self.path,
             condition=condition,
             truth=Truth(int(self.truth[index])),
-            reason=_REASONS[int(self.reason[index])],
+            reason=REASONS[int(self.reason[index])],
             measured=_number(self.measured[index]),
             value=_number(self.value[index]),
             numerator=_number(self.numerator[index]),
@@ -145,6 +147,12 @@ class Evaluation:
     def fires(self) -> Booleans:
         return self.truth == Truth.TRUE
 
+    @property
+    def deciding_reasons(self) -> NDArray[np.uint8]:
+        """Codes of why the condition that settled it is unknown, 0 where it is known."""
+        reasons = np.stack([each.reason for each in self.evidence])
+        return reasons[self.decided_by, np.arange(len(self.rows))]
+
     def true_when_last_known(
         self, before: Mapping[str, Booleans] | None = None
     ) -> dict[str, Booleans]:
@@ -164,22 +172,20 @@ class Evaluation:
     def decision(self, index: int) -> Decision:
         """The decision about the entity at `rows[index]`, with all its evidence."""
         row = int(self.rows[index])
-        business_id = str(self.entities.business_ids[row])
         return Decision(
             rule_name=self.rule.name,
             entity_id=self.entities.ids[row],
             entity_name=self.entities.names[row],
-            business_id=business_id or None,
+            business_id=str(self.entities.business_ids[row]) or None,
             level=self.rule.level,
             as_of=self.as_of,
             truth=Truth(int(self.truth[index])),
             decided_by=self.evidence[int(self.decided_by[index])].path,
-            findings=tuple(
-                each.finding(
-                    index,
-                    condition=condition_of(self.rule, each.condition, business_id=business_id),
-                )
-                for each in self.evidence
+            findings=findings(
+                self.rule,
+                self.evidence,
+                index,
+                business_id=str(self.entities.business_ids[row]),
             ),
         )
 
@@ -220,6 +226,16 @@ def condition_of(rule: Rule, condition: Condition, *, business_id: str) -> Condi
     """The condition with the thresholds that the rule has for this business."""
     override = rule.override_of(condition, business_id=business_id)
     return condition if override is None else condition.with_values(override)
+
+
+def findings(
+    rule: Rule, evidence: Sequence[Evidence], index: int, *, business_id: str
+) -> tuple[Finding, ...]:
+    """What every condition of a rule found about one entity; no business is ""."""
+    return tuple(
+        each.finding(index, condition=condition_of(rule, each.condition, business_id=business_id))
+        for each in evidence
+    )
 
 
 def select(rule: Rule, entities: Entities) -> NDArray[np.intp]:
@@ -503,6 +519,7 @@ class _ConditionEvaluation:
         if condition.max_age_days is not None:
             reasons.add(Reason.STALE, span.end - reading.last_day > condition.max_age_days)
         reasons.add(Reason.LOW_COVERAGE, self._is_thin(reading, span))
+        reasons.add(Reason.MIXED_BASIS, reading.is_mixed())
         reasons.add(Reason.TOO_FEW_SESSIONS, self._is_small(reading))
         if condition.of.denominator is not None:
             reasons.add(Reason.DIVISION_BY_ZERO, ~(reading.denominator > 0))
@@ -524,6 +541,7 @@ class _ConditionEvaluation:
         """The number that is held against the threshold, what it was compared with, the spread."""
         metric, before = self.condition.of, self._span_before(comparison, span)
         earlier = self._read(before)
+        reasons.add(Reason.MIXED_BASIS, reading.is_mixed(earlier))
         reasons.add(
             Reason.NO_BASELINE,
             (earlier.days_with_data == 0)

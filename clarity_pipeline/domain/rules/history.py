@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
-from enum import StrEnum
+from enum import IntFlag, StrEnum
+from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,6 +16,8 @@ from clarity_pipeline.domain.rules.model import EntityStatus, Level
 Floats = NDArray[np.float64]
 Integers = NDArray[np.int64]
 Booleans = NDArray[np.bool_]
+Bases = NDArray[np.uint8]
+"""Values of Basis."""
 
 
 class Source(StrEnum):
@@ -23,6 +26,16 @@ class Source(StrEnum):
     BUSINESS = "business"
     LANDING_PAGE = "landing_page"
     ADS = "ads"
+
+
+class Basis(IntFlag):
+    """What a day counts as a session; days of both do not add up."""
+
+    SESSIONS = 1
+    PAGE_SESSIONS = 2
+
+
+MIXED: Final = Basis.SESSIONS | Basis.PAGE_SESSIONS
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -91,7 +104,8 @@ class DailySeries:
     Several entities may read one row: all ads of a business read the business's. `row_of_entity`
     has a row per entity, -1 for one that has none. A day counts only where `has_data`; a sum that
     is not known on a day with data is NaN, never 0, and an infinite one is taken for unknown. A
-    series that is not in `values` is unknown on all days.
+    series that is not in `values` is unknown on all days. `basis` says what each day counts as a
+    session, where days can differ in that.
 
     Arrays in column-major order are read fastest.
     """
@@ -100,10 +114,12 @@ class DailySeries:
     has_data: Booleans
     values: Mapping[str, Floats]
     row_of_entity: Integers
+    basis: Bases | None = None
 
     def __post_init__(self) -> None:
         """Raises ValueError where the arrays do not fit each other."""
-        if any(array.shape != self.has_data.shape for array in self.values.values()):
+        arrays = [*self.values.values(), *([] if self.basis is None else [self.basis])]
+        if any(array.shape != self.has_data.shape for array in arrays):
             raise ValueError("every series has the rows and days of `has_data`")
         rows = len(self.has_data)
         if len(self.row_of_entity) and not (

@@ -340,19 +340,27 @@ FURTHER_SUM_PATTERN: Final = r"^ad\.[a-z][a-z0-9_]{0,39}$"
 """A sum of ads that the catalogue does not know, such as `ad.add_to_cart`. The prefix tells it from
 a name that was mistyped."""
 
+FURTHER_SUM_PREFIX: Final = "ad."
+
 _FURTHER_SUM: Final = re.compile(FURTHER_SUM_PATTERN, re.ASCII)
+
+
+def is_further_sum(name: str) -> bool:
+    """Whether it names a sum of ads that the catalogue does not know."""
+    return _FURTHER_SUM.fullmatch(name) is not None
 
 
 def find_metric(name: str) -> Metric | None:
     """The metric of that name, a further sum of ads among them; None for an unknown one."""
     if name in METRICS:
         return METRICS[name]
-    if not _FURTHER_SUM.fullmatch(name):
+    if not is_further_sum(name):
         return None
+    plain_name = name.removeprefix(FURTHER_SUM_PREFIX)
     return Metric(
         name=name,
-        title=name.removeprefix("ad.").replace("_", " ").capitalize(),
-        description=f"The sum of what the ads report as {name.removeprefix('ad.')}.",
+        title=plain_name.replace("_", " ").capitalize(),
+        description=f"The sum of what the ads report as {plain_name}.",
         unit="units",
         display=Display.AMOUNT,
         kind=MetricKind.COUNT,

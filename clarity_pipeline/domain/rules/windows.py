@@ -14,7 +14,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from clarity_pipeline.domain.rules.history import Booleans, DailySeries, Floats, Integers
+from clarity_pipeline.domain.rules.history import (
+    MIXED,
+    Bases,
+    Booleans,
+    DailySeries,
+    Floats,
+    Integers,
+)
 from clarity_pipeline.domain.rules.metrics import Metric
 
 
@@ -46,7 +53,7 @@ class Reading:
 
     Only days on which both sums are known count. `value` is NaN without such a day, and for
     everything that is divided without a positive denominator. `denominator` is NaN for a count.
-    `last_day` is an ordinal, 0 where no day counts.
+    `last_day` is an ordinal, 0 where no day counts. `bases` are those of the days that count.
     """
 
     value: Floats
@@ -55,6 +62,7 @@ class Reading:
     sessions: Floats
     days_with_data: Integers
     last_day: Integers
+    bases: Bases
 
     def take(self, rows: NDArray[np.intp]) -> Reading:
         return Reading(
@@ -64,7 +72,13 @@ class Reading:
             sessions=self.sessions[rows],
             days_with_data=self.days_with_data[rows],
             last_day=self.last_day[rows],
+            bases=self.bases[rows],
         )
+
+    def is_mixed(self, earlier: Reading | None = None) -> Booleans:
+        """Whether its days, and those of an earlier one, count different things as a session."""
+        bases = self.bases if earlier is None else self.bases | earlier.bases
+        return bases == MIXED
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -117,6 +131,7 @@ class _Day:
     numerator: Floats
     denominator: Floats | None
     sessions: Floats | None
+    basis: Bases | None
     counts: Booleans
 
 
@@ -124,10 +139,13 @@ def _read(series: DailySeries, metric: Metric, rows: Integers, span: Span) -> Re
     count = len(rows)
     numerator, denominator, sessions = np.zeros(count), np.zeros(count), np.zeros(count)
     days_with_data, last_day = np.zeros(count, np.int64), np.zeros(count, np.int64)
+    bases = np.zeros(count, np.uint8)
     with np.errstate(all="ignore"):
         for day in _days(series, metric, rows, span):
             days_with_data += day.counts
             last_day[day.counts] = day.ordinal
+            if day.basis is not None:
+                bases |= np.where(day.counts, day.basis, np.uint8(0))
             numerator += np.where(day.counts, day.numerator, 0.0)
             if day.denominator is not None:
                 denominator += np.where(day.counts, day.denominator, 0.0)
@@ -141,6 +159,7 @@ def _read(series: DailySeries, metric: Metric, rows: Integers, span: Span) -> Re
         sessions=sessions,
         days_with_data=days_with_data,
         last_day=last_day,
+        bases=bases,
     )
     if metric.denominator is None:
         return replace(
@@ -194,7 +213,8 @@ def _days(series: DailySeries, metric: Metric, rows: Integers, span: Span) -> It
             counts = counts & np.isfinite(denominator)
         if samples is not None:
             sessions = samples[:, column][rows]
-        yield _Day(ordinal, numerator, denominator, sessions, counts)
+        basis = None if series.basis is None else series.basis[:, column][rows]
+        yield _Day(ordinal, numerator, denominator, sessions, basis, counts)
 
 
 def wilson_bound(numerator: Floats, denominator: Floats, *, z: float, is_upper: bool) -> Floats:

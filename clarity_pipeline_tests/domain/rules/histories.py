@@ -17,7 +17,8 @@ from clarity_pipeline.domain.rules.model import Level, Rule
 AS_OF: Final = date(2026, 11, 1)
 
 Days = Mapping[date, Mapping[str, float | None]]
-"""What is known of each day; a day that is absent has no data, a sum that is None is unknown."""
+"""What is known of each day; a day that is absent has no data, a sum that is None is unknown.
+"basis" is no sum, but a Basis."""
 
 AN_AD: Final = Entity(id="ad-1", name="Spring sale", level=Level.AD, business_id="acme")
 
@@ -84,17 +85,25 @@ def series_of(histories: Sequence[Days], *, order: Any = "F") -> DailySeries:
     shape = (len(histories), (last - first).days + 1)
     has_data = np.zeros(shape, np.bool_, order)
     names = sorted({name for history in histories for sums in history.values() for name in sums})
+    has_basis = "basis" in names
+    names = [name for name in names if name != "basis"]
+    basis = np.zeros(shape, np.uint8, order) if has_basis else None
     values = {name: np.full(shape, np.nan, order=order) for name in names}
     for row, history in enumerate(histories):
         for day, sums in history.items():
             has_data[row, (day - first).days] = True
             for name, value in sums.items():
-                values[name][row, (day - first).days] = np.nan if value is None else value
+                if name == "basis":
+                    assert basis is not None
+                    basis[row, (day - first).days] = value
+                else:
+                    values[name][row, (day - first).days] = np.nan if value is None else value
     return DailySeries(
         first_day=first,
         has_data=has_data,
         values=values,
         row_of_entity=np.arange(len(histories)),
+        basis=basis,
     )
 
 

@@ -12,7 +12,7 @@ import pytest
 
 from clarity_pipeline.domain.rules.decisions import Reason, Truth
 from clarity_pipeline.domain.rules.evaluate import HistoryWanted, evaluate, history_wanted, select
-from clarity_pipeline.domain.rules.history import DailySeries, Entities, Entity, Source
+from clarity_pipeline.domain.rules.history import Basis, DailySeries, Entities, Entity, Source
 from clarity_pipeline.domain.rules.model import EntityStatus, Level
 from clarity_pipeline_tests.domain.rules.histories import (
     AN_AD,
@@ -359,6 +359,39 @@ def test_what_cannot_be_compared_is_unknown(
     numbers = (finding.measured, finding.comparison_value)
     assert numbers == (None, None) if reason else None not in numbers
     assert (finding.truth == UNKNOWN) == (reason is not None)
+
+
+def sessions_by_basis(*bases: Basis | None) -> Days:
+    """Ten sessions a day, the last of them on the day of evaluation; None: no data."""
+    return {
+        back(len(bases) - 1 - index): {"sessions": 10, "basis": basis}
+        for index, basis in enumerate(bases)
+        if basis is not None
+    }
+
+
+PAGE, REAL = Basis.PAGE_SESSIONS, Basis.SESSIONS
+
+
+@pytest.mark.parametrize(
+    ("asked", "bases", "is_mixed"),
+    [
+        ({"window": last_days(3)}, (PAGE, PAGE, REAL), True),
+        ({"window": last_days(3)}, (PAGE, REAL, REAL, REAL), False),
+        ({"window": last_days(3)}, (PAGE, PAGE, PAGE), False),
+        ({"window": last_days(3)}, (None, REAL, REAL), False),
+        ({"comparison": comparison("absolute")}, (PAGE, REAL), True),
+        ({"comparison": comparison("z_score", 4)}, (PAGE, REAL, PAGE, REAL, REAL), True),
+        ({"comparison": comparison("percent", 2)}, (PAGE, REAL, REAL, REAL), False),
+        ({"consecutive_days": 2}, (PAGE, REAL), False),
+    ],
+)
+def test_days_that_count_sessions_differently_do_not_add_up_and_do_not_compare(
+    asked: dict[str, Any], bases: tuple[Basis | None, ...], is_mixed: bool
+) -> None:
+    finding = find(condition("clarity_sessions", value=1, **asked), sessions_by_basis(*bases))
+    assert (finding.reason == Reason.MIXED_BASIS) is is_mixed
+    assert (finding.truth == UNKNOWN) is is_mixed
 
 
 @pytest.mark.parametrize("guard", [{"min_coverage": 1.0}, {"min_sessions": 12}])

@@ -11,7 +11,7 @@ import numpy as np
 from clarity_pipeline.domain.errors import InvalidRule
 from clarity_pipeline.domain.rules.documents import parse_rule
 from clarity_pipeline.domain.rules.evaluate import Evaluation, evaluate
-from clarity_pipeline.domain.rules.history import DailySeries, Entities, Entity, Source
+from clarity_pipeline.domain.rules.history import Basis, DailySeries, Entities, Entity, Source
 from clarity_pipeline.domain.rules.metrics import METRICS
 from clarity_pipeline.domain.rules.model import (
     CONFIDENCE_Z,
@@ -172,8 +172,13 @@ class World:
             sums[numbers.random(sums.shape) < 0.01] = wild
         sums[numbers.random(40) < 0.08, SERIES.index("spend")] = 1.7e308
         gaps = self.random.choice([0.0, 0.0, 0.2, 0.6])
+        # Since an overview call is made, sessions of the project are counted; or none ever was.
+        overview_since = self.random.choice([0, 0, 40, 40, self.random.randint(1, 39)])
         return {
-            back(37 - row): dict(zip(SERIES, day, strict=True))
+            back(37 - row): {
+                **dict(zip(SERIES, day, strict=True)),
+                "basis": Basis.PAGE_SESSIONS if row < overview_since else Basis.SESSIONS,
+            }
             for row, day in enumerate(sums.tolist())
             if not self._maybe(gaps)
         }

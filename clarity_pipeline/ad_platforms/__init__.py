@@ -1,0 +1,1 @@
+"""Ad platforms, through which rules act: the only place that knows their APIs."""

@@ -17,7 +17,7 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
 from clarity_pipeline.domain.ad_changes import EntityChanges, change_entities
-from clarity_pipeline.domain.ad_files import AdFile, read_ad_file
+from clarity_pipeline.domain.ad_files import AdFile, read_ad_file, read_json_row
 from clarity_pipeline.domain.ad_rows import (
     NOTHING_SAID,
     GatheredRows,
@@ -74,14 +74,14 @@ def import_rows(
     now: datetime,
     defaults: RowDefaults = NOTHING_SAID,
 ) -> ImportedAds:
-    """Store what rows say: mappings with the names of domain.ad_rows. Again, it changes nothing.
+    """Store what rows say: mappings with the names of domain.ad_rows, or of Meta's Insights API.
 
+    The same rows again change nothing.
     Each is taken, or refused by its place from 1. `defaults` hold for rows that do not say it.
     Raises UnknownBusiness or InvalidAdAccount for those.
     """
-    return _import(
-        database, AdFile(rows=iter(enumerate(rows, start=1))), now=now, defaults=defaults
-    )
+    named = enumerate(map(read_json_row, rows), start=1)
+    return _import(database, AdFile(rows=iter(named)), now=now, defaults=defaults)
 
 
 def import_file(

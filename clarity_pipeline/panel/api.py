@@ -6,7 +6,7 @@ from typing import Final
 
 from fastapi import APIRouter
 
-from clarity_pipeline.panel import api_agency, api_connection, api_document, api_figures
+from clarity_pipeline.panel import api_ads, api_agency, api_connection, api_document, api_figures
 
 of_business: Final = APIRouter()
 """What there is of one business; included below its id for the agency, without one for clients."""
@@ -18,5 +18,10 @@ purging: Final = api_connection.purging
 """What the agency alone may do to a business: a client does not delete what the agency collected.
 """
 
-of_agency: Final = api_agency.router
+of_agency: Final = APIRouter()
+"""What is about the agency as a whole."""
+
+for _subject in (api_agency.router, api_ads.router):
+    of_agency.include_router(_subject)
+
 public: Final = api_document.router

@@ -39,6 +39,7 @@ _TAGS: Final = [
     {"name": "Connection", "description": "Project, token, test, pause, disconnect, quota."},
     {"name": "Syncs", "description": "Asking for a sync, and what became of each."},
     {"name": "Figures", "description": "What was collected; as JSON, or as CSV."},
+    {"name": "Ads", "description": "Campaigns, ad sets, ads, their numbers, and ad accounts."},
     {"name": "Agency", "description": "All businesses, and who did what."},
 ]
 

@@ -27,6 +27,7 @@ from clarity_pipeline.domain.errors import (
     SecretKeyError,
     StoreError,
     SyncDisabled,
+    UnknownAdAccount,
     UnknownApiKey,
     UnknownBusiness,
     UnknownSyncRequest,
@@ -113,6 +114,7 @@ _STATUS: Final[dict[type[ClarityError], HTTPStatus]] = {
     UnknownSyncRequest: HTTPStatus.NOT_FOUND,
     UnknownUser: HTTPStatus.NOT_FOUND,
     UnknownApiKey: HTTPStatus.NOT_FOUND,
+    UnknownAdAccount: HTTPStatus.NOT_FOUND,
     AlreadySetUp: HTTPStatus.CONFLICT,
     NotConnected: HTTPStatus.CONFLICT,
     SyncDisabled: HTTPStatus.CONFLICT,
@@ -141,6 +143,7 @@ _PANEL_SENTENCES: Final[dict[type[ClarityError], str]] = {
     UnknownBusiness: "There is no such business.",
     UnknownUser: "There is no such user.",
     UnknownApiKey: "There is no such API key.",
+    UnknownAdAccount: "No such ad account is connected.",
     NotConnected: "This business is not connected to Clarity; give its project id and API token.",
     SecretKeyError: (
         "The key with which tokens are stored cannot be used, so nothing was asked or stored; "

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Generator, Iterable, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import fields
 from datetime import date, datetime
 from typing import Any, Final, cast
@@ -17,6 +18,7 @@ from sqlalchemy import (
     String,
     or_,
     select,
+    text,
     type_coerce,
     update,
 )
@@ -29,6 +31,8 @@ from clarity_pipeline.store.businesses import check_businesses_exist
 from clarity_pipeline.store.database import Database
 from clarity_pipeline.store.schema import ad_entities, ad_entity_metrics
 
+_LOCK_KEY: Final = int.from_bytes(b"ads")
+
 _ENTITY_FIELDS: Final = tuple(each.name for each in fields(AdEntity))
 
 
@@ -38,7 +42,7 @@ def upsert_entities(database: Database, rows: Sequence[AdEntity], *, now: dateti
     What is the same is not written. Ids must differ. Raises UnknownBusiness, and then nothing was
     written.
     """
-    with database.transaction() as connection:
+    with _importing(database) as connection:
         return _upsert(connection, rows, now=now)
 
 
@@ -54,7 +58,7 @@ def change_entities(
     It is also told what those hang from. Nobody else changes any of them meanwhile. What hangs
     below an entity goes to another business with it.
     """
-    with database.transaction() as connection:
+    with _importing(database) as connection:
         before = _locked(connection, entity_ids)
         above = {each.parent_id for each in before.values() if each.parent_id is not None}
         before |= _locked(connection, above.difference(before))
@@ -148,7 +152,7 @@ def upsert_metrics(database: Database, rows: Sequence[AdDay], *, now: datetime) 
         **{name: [getattr(row, name) for row in ordered] for name in AD_SUMS},
         "further": [_json_or_none(row.further) for row in ordered],
     }
-    with database.transaction() as connection:
+    with _importing(database) as connection:
         return upsert_rows(
             connection,
             ad_entity_metrics,
@@ -207,6 +211,15 @@ def read_metric_frame(
             },
         }
     )
+
+
+@contextmanager
+def _importing(database: Database) -> Generator[Connection]:
+    """A transaction of the one import at a time: two of the same new rows would collide."""
+    with database.transaction() as connection:
+        if connection.dialect.name == "postgresql":
+            connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _LOCK_KEY})
+        yield connection
 
 
 def _series_column(name: str) -> ColumnElement[Any]:

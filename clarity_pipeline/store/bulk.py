@@ -141,8 +141,7 @@ def upsert_rows(
 ) -> WriteCounts:
     """Add rows, or bring those of the same primary key up to date; all others stay.
 
-    The keys must differ. Rows in the order of their keys keep two writers from waiting for each
-    other.
+    The keys must differ, and the table must be locked against other such writers.
     """
     if not len(rows):
         return WriteCounts()

@@ -47,6 +47,12 @@ ROUTES: Final[Mapping[str, Audience]] = {
     "POST /api/agency/businesses": Audience.AGENCY,
     "POST /api/agency/connections": Audience.AGENCY,
     "GET /api/agency/audit": Audience.AGENCY,
+    "GET /api/agency/ads/entities": Audience.AGENCY,
+    "PUT /api/agency/ads/entities": Audience.AGENCY,
+    "PUT /api/agency/ads/metrics": Audience.AGENCY,
+    "GET /api/agency/ads/accounts": Audience.AGENCY,
+    "PUT /api/agency/ads/accounts": Audience.AGENCY,
+    "DELETE /api/agency/ads/accounts/{account_id}": Audience.AGENCY,
     "GET /api/agency/businesses/{business_id}/clarity/history": Audience.AGENCY,
     "POST /api/agency/businesses/{business_id}/clarity/purge": Audience.AGENCY,
 }
@@ -216,7 +222,9 @@ def test_a_client_reaches_no_business_but_its_own_whatever_it_sends(panel: Panel
 
 def _ask(browser: TestClient, route: str) -> Answer:
     method, path = route.split(" ")
-    reply = browser.request(method, path.format(business_id="acme", request_id=1))
+    reply = browser.request(
+        method, path.format(business_id="acme", request_id=1, account_id="meta:act_1")
+    )
     assert reply.status_code < 500, route
     # Signing out leads there too, but takes the cookie away.
     to_login = reply.headers.get("location", "").startswith("/login")

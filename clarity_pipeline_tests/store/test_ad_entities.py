@@ -19,6 +19,7 @@ from clarity_pipeline.store.database import Database
 from clarity_pipeline.store.schema import ad_entities as entity_table
 from clarity_pipeline.store.schema import ad_entity_metrics as metric_table
 from clarity_pipeline_tests.factories import DAY, NOW
+from clarity_pipeline_tests.store.races import all_at_once
 
 LATER = NOW + timedelta(hours=1)
 
@@ -222,6 +223,46 @@ def test_a_deleted_entity_keeps_its_days(database: Database) -> None:
         database, entity_ids=["meta:1"], start=DAY, end=DAY, series=["spend"]
     )
     assert frame["spend"].tolist() == [1.0]
+
+
+def test_of_many_who_import_the_same_at_once_one_writes_it(database: Database) -> None:
+    entities = [entity(number) for number in range(50)]
+    days = [AdDay(entity_id=each.id, day=DAY, spend=1.0) for each in entities]
+
+    def import_all(_: int) -> tuple[WriteCounts, WriteCounts]:
+        return (
+            ad_entities.upsert_entities(database, entities, now=NOW),
+            ad_entities.upsert_metrics(database, days, now=NOW),
+        )
+
+    counts = all_at_once(import_all, range(6))
+    for kind in (0, 1):
+        written = [each[kind] for each in counts]
+        assert sum(each.inserted for each in written) == 50
+        assert {each.updated for each in written} == {0}
+
+
+def test_an_action_meanwhile_is_neither_lost_nor_waited_for_in_vain(database: Database) -> None:
+    store(database, *(entity(number) for number in range(20)))
+
+    def pause_or_import(number: int) -> None:
+        if number % 2:
+            ad_entities.set_entity_state(
+                database, entity_id=f"meta:{number}", status=EntityStatus.PAUSED, now=LATER
+            )
+            return
+        ad_entities.change_entities(
+            database,
+            entity_ids=[f"meta:{each}" for each in range(20)],
+            change=lambda before: [replace(each, name="New") for each in before.values()],
+            now=LATER,
+        )
+
+    all_at_once(pause_or_import, range(10))
+    entities = ad_entities.list_entities(database, business_ids=None)
+    assert {each.name for each in entities} == {"New"}
+    paused = [each.platform_id for each in entities if each.status is EntityStatus.PAUSED]
+    assert paused == ["1", "3", "5", "7", "9"]
 
 
 def test_nothing_to_write_is_nothing_written(database: Database) -> None:

@@ -9,7 +9,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import date, datetime, timedelta
 from enum import StrEnum
-from heapq import nlargest
+from heapq import nsmallest
 from typing import Final
 
 from clarity_pipeline.domain.aggregates import (
@@ -82,6 +82,12 @@ class Window:
     def before(self) -> Window:
         """The window of the same length that ends the day before this one starts."""
         return Window(self.start - timedelta(days=self.length), self.start - timedelta(days=1))
+
+    def whole_weeks(self) -> list[date]:
+        """The Mondays of the weeks of which it has every day, oldest first."""
+        return [
+            day for day in self.days() if day.weekday() == 0 and day + timedelta(days=6) <= self.end
+        ]
 
     def check_is_over(self, *, now: datetime) -> None:
         """Raises InvalidDay where the window reaches into today or the future."""
@@ -296,17 +302,36 @@ class WorstPages:
     truncated: bool
 
 
-def contenders(events: Mapping[str, int], *, ranking: PageRanking, limit: int) -> set[str]:
-    """The pages that may be among the worst `limit`, from the number of events of each.
+@dataclass(frozen=True, slots=True)
+class EventSums:
+    """How often something happened on a page of a window, and in how many sessions it could."""
 
-    By number these are the first ones and all that are level with the last of them. By rate every
-    page may be. Raises InvalidRequest.
+    events: int
+    sessions: int
+
+    def badness(self, ranking: PageRanking) -> tuple[float, float]:
+        """What sorts pages, worst first: by number of events, then rate, or the other way."""
+        rate = self.events / self.sessions if self.sessions else 0.0
+        if ranking is PageRanking.EVENTS:
+            return (-self.events, -rate)
+        return (-rate, -self.events)
+
+
+def contenders(
+    pages: Mapping[str, EventSums], *, ranking: PageRanking, min_sessions: int, limit: int
+) -> set[str]:
+    """The pages that may be among the worst `limit` of those that have `min_sessions`.
+
+    These are the first ones and all that are level with the last of them. Raises InvalidRequest.
     """
     check_limit(limit)
-    if ranking is PageRanking.RATE or len(events) <= limit:
-        return set(events)
-    enough = nlargest(limit, events.values())[-1]
-    return {page for page, count in events.items() if count >= enough}
+    badness = {
+        page: sums.badness(ranking) for page, sums in pages.items() if sums.sessions >= min_sessions
+    }
+    if len(badness) <= limit:
+        return set(badness)
+    last = nsmallest(limit, badness.values())[-1]
+    return {page for page, bad in badness.items() if bad <= last}
 
 
 def rank_pages(
@@ -317,19 +342,17 @@ def rank_pages(
     min_sessions: int,
     limit: int,
 ) -> tuple[PageValues, ...]:
-    """The worst `limit` pages: by number of events, then rate, or by rate, then number.
+    """The worst `limit` pages, by EventSums.badness, then by URL.
 
     A page counts from `min_sessions` sessions on: one angry visitor is a rate of 100 %.
     """
 
-    def badness(page: PageSums) -> tuple[float, float]:
-        events, sessions = getattr(page.sums, by.column), getattr(page.sums, by.sessions_column)
-        rate = events / sessions if sessions else 0.0
-        return (-events, -rate) if ranking is PageRanking.EVENTS else (-rate, -events)
+    def sums_of(page: PageSums) -> EventSums:
+        return EventSums(getattr(page.sums, by.column), getattr(page.sums, by.sessions_column))
 
     ranked = sorted(
-        (page for page in pages if getattr(page.sums, by.sessions_column) >= min_sessions),
-        key=lambda page: (badness(page), page.url),
+        (page for page in pages if sums_of(page).sessions >= min_sessions),
+        key=lambda page: (sums_of(page).badness(ranking), page.url),
     )
     return tuple(_page_values(page) for page in ranked[:limit])
 

@@ -10,12 +10,14 @@ from dataclasses import dataclass
 from datetime import date
 from typing import Any, Final
 
-from sqlalchemy import ColumnElement, Integer, case, func, literal_column, or_, select
+from sqlalchemy import Integer, func, or_, select, union_all
 from sqlalchemy import cast as sql_cast
 
 from clarity_pipeline.domain.aggregates import DAILY_SUM_COLUMNS, AggregateDay, DailySums
+from clarity_pipeline.domain.days import week_of
 from clarity_pipeline.domain.insight import (
     BreakdownBy,
+    EventSums,
     GroupSums,
     PageEvent,
     PageSums,
@@ -27,10 +29,12 @@ from clarity_pipeline.store.database import Database
 from clarity_pipeline.store.schema import (
     business_aggregates,
     businesses,
-    daily_metrics,
     daily_slices,
+    dimension_aggregates,
     url_aggregates,
+    url_week_aggregates,
 )
+from clarity_pipeline.store.url_weeks import summed_weeks
 
 _MAYBE_UNKNOWN: Final = frozenset(
     {"sessions", "rage_clicks", "dead_clicks", "excessive_scroll", "quick_backs"}
@@ -95,29 +99,37 @@ def slice_coverage(
     return SliceCoverage(days_with_data=days, truncated=bool(truncated), is_derived=derived > 0)
 
 
-def count_page_events(
+def sum_page_events(
     database: Database, *, business_id: str, window: Window, by: PageEvent
-) -> dict[str, int]:
-    """How many such events each page of a window has, by `url_hash`; pages without are left out.
+) -> dict[str, EventSums]:
+    """Such events of each page of a window that has any, by `url_hash`.
 
-    Days without an event add nothing, so only the others are read, from an index of their own: a
-    site of 900 pages has 81,000 page-days in a quarter.
+    Whole weeks are read as one where they have been summed up: a site of 900 pages has 81,000
+    page-days in a quarter.
     """
-    table = url_aggregates.c
-    events = table[by.column]
-    statement = (
-        select(table.url_hash, func.sum(events))
-        .where(
-            table.business_id == business_id,
-            table.date.between(window.start, window.end),
-            # Not a parameter: the database must see that its index of such days will do.
-            events > literal_column("0"),
-        )
-        .group_by(table.url_hash)
-    )
+    days, weeks = url_aggregates.c, url_week_aggregates.c
     with database.reading() as connection:
         check_businesses_exist(connection, [business_id])
-        return {hash_: int(total) for hash_, total in connection.execute(statement)}
+        summed = summed_weeks(connection, business_id=business_id, mondays=window.whole_weeks())
+        rows = union_all(
+            select(weeks.url_hash, weeks[by.column], weeks[by.sessions_column]).where(
+                weeks.business_id == business_id, weeks.week.in_(summed)
+            ),
+            select(days.url_hash, days[by.column], days[by.sessions_column]).where(
+                days.business_id == business_id,
+                days.date.in_([day for day in window.days() if week_of(day) not in summed]),
+            ),
+        ).subquery()
+        page, events, sessions = rows.c
+        statement = (
+            select(page, func.sum(events), func.sum(sessions))
+            .group_by(page)
+            .having(func.sum(events) > 0)
+        )
+        return {
+            hash_: EventSums(int(count), int(of_sessions))
+            for hash_, count, of_sessions in connection.execute(statement).all()
+        }
 
 
 def read_pages(
@@ -155,46 +167,23 @@ def read_pages(
 def sum_by_dimension(
     database: Database, *, business_id: str, window: Window, by: BreakdownBy
 ) -> list[GroupSums]:
-    """What each value of a dimension adds up to over a window, of the slice that knows it.
-
-    Sums and weights are those of domain.aggregates.aggregate_business_day.
-    """
-    table = daily_metrics.c
-    group = table[by.dimension.column]
-    page_views = table.sessions * case(
-        (table.pages_per_session > 0, table.pages_per_session), else_=1.0
-    )
+    """What each value of a dimension adds up to over a window, of the slice that knows it."""
+    table = dimension_aggregates.c
     statement = (
-        select(
-            group,
-            func.sum(table.sessions),
-            *_events_and_sessions("rage_clicks"),
-            *_events_and_sessions("dead_clicks"),
-            func.sum(table.excessive_scroll),
-            *_events_and_sessions("quick_backs"),
-            func.sum(table.scroll_depth * page_views),
-            func.sum(case((table.scroll_depth.is_not(None), page_views))),
-            func.sum(table.engagement_time_ms * table.sessions),
-            func.sum(case((table.engagement_time_ms.is_not(None), table.sessions))),
-        )
+        select(table.value, *(func.sum(table[name]) for name in DAILY_SUM_COLUMNS))
         .where(
             table.business_id == business_id,
-            table.dimension_set == by.combo.dimension_set,
             table.date.between(window.start, window.end),
+            table.dimension == by.value,
         )
-        .group_by(group)
+        .group_by(table.value)
     )
     with database.reading() as connection:
         check_businesses_exist(connection, [business_id])
         return [
-            GroupSums(group=row[0], sums=_sums(row[1:])) for row in connection.execute(statement)
+            GroupSums(group=row[0], sums=_sums(row[1:]))
+            for row in connection.execute(statement).all()
         ]
-
-
-def _events_and_sessions(name: str) -> tuple[ColumnElement[Any], ColumnElement[Any]]:
-    """The events, and the sessions of the rows that know them."""
-    table = daily_metrics.c
-    return func.sum(table[name]), func.sum(case((table[name].is_not(None), table.sessions)))
 
 
 def _sums(values: Sequence[Any]) -> DailySums:

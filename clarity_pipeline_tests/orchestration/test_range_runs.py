@@ -19,6 +19,7 @@ from clarity_pipeline.store import daily_metrics, sync_jobs
 from clarity_pipeline.store.schema import (
     business_aggregates,
     daily_slices,
+    dimension_aggregates,
     url_aggregates,
 )
 from clarity_pipeline.store.schema import (
@@ -28,7 +29,10 @@ from clarity_pipeline_tests.agency import DAY, ON_TIME, Agency, days_later
 from clarity_pipeline_tests.landing import land_days
 
 REBUILT = ("clarity_daily_metrics", "clarity_business_aggregates", "clarity_url_aggregates")
-TABLES: tuple[Table, ...] = (metrics_table, daily_slices, business_aggregates, url_aggregates)
+TABLES: tuple[Table, ...] = (
+    *(metrics_table, daily_slices, business_aggregates, dimension_aggregates),
+    url_aggregates,
+)
 
 
 def backfill(

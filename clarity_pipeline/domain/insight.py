@@ -6,7 +6,7 @@ Every row type is flat: scalars only, so that it is a row of a table, of a CSV f
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from datetime import date, datetime, timedelta
 from enum import StrEnum
 from heapq import nsmallest
@@ -200,7 +200,7 @@ def _series_day(day: date, *, stored: DayOfWindow | None, history: DayHistory | 
     calendar_day = _calendar_day(day, history)
     flags = frozenset[DayWord]() if history is None else history.flags
     return SeriesDay(
-        **asdict(behavioral_values([] if stored is None else [stored.sums])),
+        **behavioral_values([] if stored is None else [stored.sums]).metrics(),
         day=day,
         has_data=stored is not None,
         word=calendar_day.word,
@@ -360,7 +360,7 @@ def rank_pages(
 def _page_values(page: PageSums) -> PageValues:
     """The ten values of a page: its sums, divided once."""
     return PageValues(
-        **asdict(behavioral_values([page.sums])),
+        **behavioral_values([page.sums]).metrics(),
         url=page.url,
         days_with_data=page.days_with_data,
         truncated=page.truncated,
@@ -467,7 +467,7 @@ def check_limit(limit: int) -> None:
 
 
 def _group_values(group: str | None, sums: Sequence[DailySums]) -> GroupValues:
-    return GroupValues(**asdict(behavioral_values(sums)), group=group)
+    return GroupValues(**behavioral_values(sums).metrics(), group=group)
 
 
 @dataclass(frozen=True, slots=True)

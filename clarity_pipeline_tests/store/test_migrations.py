@@ -121,7 +121,7 @@ def test_a_database_of_the_first_release_is_upgraded_with_all_it_holds(
 
 
 OLD_INDEXES = (
-    "ix_clarity_business_aggregates_date ON clarity_business_aggregates (date)",
+    "ix_clarity_raw_exports_date_business_id ON clarity_raw_exports (date, business_id)",
     *(
         f"ix_clarity_url_aggregates_with_{event} ON clarity_url_aggregates (date)"
         for event in ("rage_clicks", "dead_clicks", "quick_backs")
@@ -174,7 +174,8 @@ def test_roll_ups_of_old_days_are_made_as_those_of_today_are(
         with database.transaction() as connection:
             for table in made_by_migration:
                 table.drop(connection)
-            connection.execute(text("DROP INDEX ix_clarity_business_aggregates_of_a_day"))
+            for index in ("business_aggregates_of_a_business", "raw_exports_of_a_day"):
+                connection.execute(text(f"DROP INDEX ix_clarity_{index}"))
             for index in OLD_INDEXES:
                 connection.execute(text(f"CREATE INDEX {index}"))
             connection.execute(text(f"UPDATE {schema.VERSION_TABLE} SET version_num = '0004'"))

@@ -1,4 +1,4 @@
-"""What windows are added up from: days by dimension value, weeks of pages, and a wider index.
+"""What windows are added up from: days by dimension value, weeks of pages, and wider indexes.
 
 The new tables are filled from what is stored, in SQL: a year of a thousand businesses is minutes.
 """
@@ -35,11 +35,16 @@ PAGE_SUMS: Sequence[str] = (
 
 def upgrade() -> None:
     op.create_index(
-        "ix_clarity_business_aggregates_of_a_day",
+        "ix_clarity_business_aggregates_of_a_business",
         "clarity_business_aggregates",
-        ["date", "business_id", "sessions", "rage_clicks", "rage_click_sessions"],
+        ["business_id", "date", "sessions", "rage_clicks", "rage_click_sessions"],
     )
-    op.drop_index("ix_clarity_business_aggregates_date", "clarity_business_aggregates")
+    op.create_index(
+        "ix_clarity_raw_exports_of_a_day",
+        "clarity_raw_exports",
+        ["date", "business_id", "dimension_set", "num_of_days", "verdict"],
+    )
+    op.drop_index("ix_clarity_raw_exports_date_business_id", "clarity_raw_exports")
     for event in ("rage_clicks", "dead_clicks", "quick_backs"):
         op.drop_index(f"ix_clarity_url_aggregates_with_{event}", "clarity_url_aggregates")
     _create_dimension_aggregates()

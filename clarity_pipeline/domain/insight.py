@@ -18,7 +18,7 @@ from clarity_pipeline.domain.aggregates import (
     DailySums,
     DayOfWindow,
     SessionBasis,
-    behavioral_values,
+    ten_values,
     window_aggregates,
 )
 from clarity_pipeline.domain.day_history import DayHistory, DayWord
@@ -200,7 +200,7 @@ def _series_day(day: date, *, stored: DayOfWindow | None, history: DayHistory | 
     calendar_day = _calendar_day(day, history)
     flags = frozenset[DayWord]() if history is None else history.flags
     return SeriesDay(
-        **behavioral_values([] if stored is None else [stored.sums]).metrics(),
+        **ten_values([] if stored is None else [stored.sums]),
         day=day,
         has_data=stored is not None,
         word=calendar_day.word,
@@ -360,7 +360,7 @@ def rank_pages(
 def _page_values(page: PageSums) -> PageValues:
     """The ten values of a page: its sums, divided once."""
     return PageValues(
-        **behavioral_values([page.sums]).metrics(),
+        **ten_values([page.sums]),
         url=page.url,
         days_with_data=page.days_with_data,
         truncated=page.truncated,
@@ -467,7 +467,7 @@ def check_limit(limit: int) -> None:
 
 
 def _group_values(group: str | None, sums: Sequence[DailySums]) -> GroupValues:
-    return GroupValues(**behavioral_values(sums).metrics(), group=group)
+    return GroupValues(**ten_values(sums), group=group)
 
 
 @dataclass(frozen=True, slots=True)

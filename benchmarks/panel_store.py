@@ -507,14 +507,16 @@ def _roll_up(database: Database, size: StoreSize, number: int) -> None:
     is_busy = identity == BUSY
     with database.transaction() as connection:
         for day in size.latest(size.busy_metrics_days if is_busy else size.metrics_days):
-            for combo in DEFAULT_COMBOS:
-                item = SliceToRollUp(
+            slices = [
+                SliceToRollUp(
                     business_id=identity,
                     day=day,
                     dimension_set=combo.dimension_set,
                     built_from=f"panel_store:{AGGREGATES_VERSION}",
                 )
-                roll_up(connection, item, now=now)
+                for combo in DEFAULT_COMBOS
+            ]
+            roll_up(connection, slices, now=now)
         for day in {week_of(day) for day in size.latest(size.days if is_busy else size.page_days)}:
             sum_up_week(connection, business_id=identity, day=day, now=now)
 

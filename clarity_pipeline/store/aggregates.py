@@ -52,7 +52,7 @@ def replace_business_day(
     *,
     business_day: BusinessDay,
     now: datetime,
-    slices: Collection[SliceToRollUp] = (),
+    slices: Sequence[SliceToRollUp] = (),
 ) -> WriteCounts:
     """Store a business-day, and the sums of these slices of it by dimension value, or nothing.
 
@@ -61,13 +61,12 @@ def replace_business_day(
     """
     with database.transaction() as connection:
         lock_businesses(connection, [business_day.business_id])
-        for item in slices:
-            roll_up(connection, item, now=now)
+        roll_up(connection, slices, now=now)
         return _write_business_day(connection, business_day, now=now)
 
 
 def replace_dimension_values(
-    database: Database, *, business_id: str, slices: Collection[SliceToRollUp], now: datetime
+    database: Database, *, business_id: str, slices: Sequence[SliceToRollUp], now: datetime
 ) -> None:
     """Store the sums of slices of a business by dimension value, without a business-day.
 
@@ -75,8 +74,7 @@ def replace_dimension_values(
     """
     with database.transaction() as connection:
         lock_businesses(connection, [business_id])
-        for item in slices:
-            roll_up(connection, item, now=now)
+        roll_up(connection, slices, now=now)
 
 
 def replace_url_days(

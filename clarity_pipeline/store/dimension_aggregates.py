@@ -79,45 +79,29 @@ def dimension_states(
         }
 
 
-def roll_up(connection: Connection, item: SliceToRollUp, *, now: datetime) -> int:
-    """Put a slice's sums by dimension value in place of what is stored.
+def roll_up(connection: Connection, slices: Sequence[SliceToRollUp], *, now: datetime) -> int:
+    """Put the sums of slices of one business-day by dimension value in place of what is stored.
 
     Returns how many rows were written or removed; one that stands there already is not written.
     The business must be locked against other writers.
     """
-    parameters = {
-        "of_business": item.business_id,
-        "of_day": item.day,
-        "of_set": item.dimension_set,
-        "built_from": item.built_from,
-        "updated_at": now,
-    }
+    if not slices:
+        return 0
+    of_day = {"of_business": slices[0].business_id, "of_day": slices[0].day, "updated_at": now}
+    standing = set(connection.scalars(_STANDING, of_day))
     touched = 0
-    standing = _standing_dimensions(connection, item)
-    for by in _DIMENSIONS_OF[item.dimension_set]:
-        # SQLAlchemy forgets how many rows an INSERT wrote unless it is told to keep it.
-        touched += connection.execute(
-            _UPSERTS[connection.dialect.name][by],
-            parameters,
-            execution_options={"preserve_rowcount": True},
-        ).rowcount
-        if by.value in standing:
-            touched += connection.execute(_REMOVALS[by], parameters).rowcount
+    for item in slices:
+        parameters = {**of_day, "of_set": item.dimension_set, "built_from": item.built_from}
+        for by in _DIMENSIONS_OF[item.dimension_set]:
+            # SQLAlchemy forgets how many rows an INSERT wrote unless it is told to keep it.
+            touched += connection.execute(
+                _UPSERTS[connection.dialect.name][by],
+                parameters,
+                execution_options={"preserve_rowcount": True},
+            ).rowcount
+            if by.value in standing:
+                touched += connection.execute(_REMOVALS[by], parameters).rowcount
     return touched
-
-
-def _standing_dimensions(connection: Connection, item: SliceToRollUp) -> set[str]:
-    table = dimension_aggregates.c
-    return set(
-        connection.scalars(
-            select(table.dimension).where(
-                table.business_id == item.business_id,
-                table.date == item.day,
-                table.dimension.in_([by.value for by in _DIMENSIONS_OF[item.dimension_set]]),
-                table.number == 1,
-            )
-        )
-    )
 
 
 def _sums_by(by: BreakdownBy) -> Select[*tuple[Any, ...]]:
@@ -212,6 +196,12 @@ def _removal(by: BreakdownBy) -> Any:
 
 
 # Made once: SQLAlchemy would spend longer on putting them together than the database on them.
+_STANDING: Final = select(dimension_aggregates.c.dimension).where(
+    dimension_aggregates.c.business_id == bindparam("of_business"),
+    dimension_aggregates.c.date == bindparam("of_day"),
+    dimension_aggregates.c.dimension.in_([by.value for by in BreakdownBy]),
+    dimension_aggregates.c.number == 1,
+)
 _UPSERTS: Final = {
     dialect_name: {by: _upsert(by, dialect_name) for by in BreakdownBy}
     for dialect_name in ("sqlite", "postgresql")

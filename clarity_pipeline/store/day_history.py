@@ -115,14 +115,16 @@ def built_slices(
     with database.reading() as connection:
         return [
             BuiltSlice(
-                business_id=row.business_id,
-                day=row.date,
-                dimension_set=row.dimension_set,
-                window_end=row.window_end,
-                truncated=row.truncated,
-                is_derived=row.subtracted_export_id is not None,
+                business_id, day, dimension_set, window_end, truncated, subtracted is not None
             )
-            for row in connection.execute(statement).all()
+            for (
+                business_id,
+                day,
+                dimension_set,
+                window_end,
+                truncated,
+                subtracted,
+            ) in connection.execute(statement).all()
         ]
 
 

@@ -115,6 +115,15 @@ def test_a_clock_that_was_set_back_leaves_no_sums_of_other_days(acme: Database) 
     assert page == EventSums(3, 20)
 
 
+def test_a_day_that_was_deleted_is_not_in_the_sums_of_its_week(acme: Database) -> None:
+    store_pages(acme, DAY - timedelta(days=3), [2])
+    store_pages(acme, DAY, [1])
+    deleted = purge.delete_day(acme, business_id="acme", day=DAY - timedelta(days=3))
+    assert deleted["clarity_url_week_aggregates"] == 1
+    (page,) = of_window(acme, Window(LAST_MONDAY, DAY)).values()
+    assert page == EventSums(1, 10)
+
+
 @dataclass(frozen=True)
 class Write:
     """Pages of a day, or None to delete the day."""
@@ -127,7 +136,7 @@ class Write:
 writes = st.builds(
     Write,
     day=st.sampled_from(SPAN.days()),
-    rage_clicks=st.none() | st.lists(st.none() | st.integers(0, 3), max_size=3),
+    rage_clicks=st.none() | st.lists(st.none() | st.integers(0, 3), min_size=1, max_size=3),
     late_by=st.integers(0, 9).map(lambda days: timedelta(days=days)),
 )
 windows = st.tuples(st.sampled_from(SPAN.days()), st.sampled_from(SPAN.days())).map(

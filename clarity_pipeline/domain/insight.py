@@ -22,7 +22,13 @@ from clarity_pipeline.domain.aggregates import (
     window_aggregates,
 )
 from clarity_pipeline.domain.day_history import DayHistory, DayWord
-from clarity_pipeline.domain.days import check_day_is_over, day_collected_at, days_between
+from clarity_pipeline.domain.days import (
+    check_day_is_over,
+    day_collected_at,
+    days_between,
+    days_of_week,
+    week_of,
+)
 from clarity_pipeline.domain.dimensions import (
     URL_CAMPAIGN_CHANNEL,
     URL_COUNTRY,
@@ -83,15 +89,37 @@ class Window:
         """The window of the same length that ends the day before this one starts."""
         return Window(self.start - timedelta(days=self.length), self.start - timedelta(days=1))
 
-    def whole_weeks(self) -> list[date]:
-        """The Mondays of the weeks of which it has every day, oldest first."""
-        return [
-            day for day in self.days() if day.weekday() == 0 and day + timedelta(days=6) <= self.end
-        ]
+    def weeks(self) -> list[date]:
+        """The Mondays of the weeks of which it has any day, oldest first."""
+        return list(dict.fromkeys(map(week_of, self.days())))
+
+    def in_weeks(self, summed: Collection[date]) -> WindowInWeeks:
+        """How it is added up with the fewest days, given the weeks that have sums."""
+        weeks: list[date] = []
+        added: list[date] = []
+        taken_away: list[date] = []
+        for monday in self.weeks():
+            days = days_of_week(monday)
+            inside = [day for day in days if self.start <= day <= self.end]
+            if monday in summed and len(inside) > len(days) / 2:
+                weeks.append(monday)
+                taken_away += [day for day in days if day not in inside]
+            else:
+                added += inside
+        return WindowInWeeks(tuple(weeks), tuple(added), tuple(taken_away))
 
     def check_is_over(self, *, now: datetime) -> None:
         """Raises InvalidDay where the window reaches into today or the future."""
         check_day_is_over(self.end, now=now)
+
+
+@dataclass(frozen=True, slots=True)
+class WindowInWeeks:
+    """A window as whole weeks, by their Mondays, further days, and days of the weeks less."""
+
+    weeks: tuple[date, ...]
+    added: tuple[date, ...]
+    taken_away: tuple[date, ...]
 
 
 def latest_window(now: datetime, *, length: int) -> Window:

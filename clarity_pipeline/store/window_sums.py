@@ -14,7 +14,6 @@ from sqlalchemy import ColumnElement, Integer, Select, func, or_, select, union_
 from sqlalchemy import cast as sql_cast
 
 from clarity_pipeline.domain.aggregates import DAILY_SUM_COLUMNS, AggregateDay, DailySums
-from clarity_pipeline.domain.days import week_of
 from clarity_pipeline.domain.insight import (
     BreakdownBy,
     EventSums,
@@ -104,27 +103,35 @@ def sum_page_events(
 ) -> dict[str, EventSums]:
     """Such events of each page of a window that has any, by `url_hash`.
 
-    Whole weeks are read as one where they have been summed up: a site of 900 pages has 81,000
-    page-days in a quarter.
+    A week that has been summed up is read as one, less the days of it that are not of the window:
+    a site of 900 pages has 81,000 page-days in a quarter.
     """
     days, weeks = url_aggregates.c, url_week_aggregates.c
+
+    def of_days(which: Sequence[date], *, sign: int) -> Select[*tuple[Any, ...]]:
+        return select(days.url_hash, sign * days[by.column], sign * days[by.sessions_column]).where(
+            days.business_id == business_id, days.date.in_(which)
+        )
+
     with database.reading() as connection:
         check_businesses_exist(connection, [business_id])
-        summed = summed_weeks(connection, business_id=business_id, mondays=window.whole_weeks())
+        parts = window.in_weeks(
+            summed_weeks(connection, business_id=business_id, mondays=window.weeks())
+        )
         rows = union_all(
-            select(weeks.url_hash, weeks[by.column], weeks[by.sessions_column]).where(
-                weeks.business_id == business_id, weeks.week.in_(summed)
-            ),
-            select(days.url_hash, days[by.column], days[by.sessions_column]).where(
-                days.business_id == business_id,
-                days.date.in_([day for day in window.days() if week_of(day) not in summed]),
-            ),
+            select(
+                weeks.url_hash,
+                weeks[by.column].label("events"),
+                weeks[by.sessions_column].label("sessions"),
+            ).where(weeks.business_id == business_id, weeks.week.in_(parts.weeks)),
+            of_days(parts.added, sign=1),
+            of_days(parts.taken_away, sign=-1),
         ).subquery()
-        page, events, sessions = rows.c
+        events = func.sum(rows.c.events)
         statement = (
-            select(page, func.sum(events), func.sum(sessions))
-            .group_by(page)
-            .having(func.sum(events) > 0)
+            select(rows.c.url_hash, events, func.sum(rows.c.sessions))
+            .group_by(rows.c.url_hash)
+            .having(events > 0)
         )
         return {
             hash_: EventSums(int(count), int(of_sessions))

@@ -89,16 +89,12 @@ class Window:
         """The window of the same length that ends the day before this one starts."""
         return Window(self.start - timedelta(days=self.length), self.start - timedelta(days=1))
 
-    def weeks(self) -> list[date]:
-        """The Mondays of the weeks of which it has any day, oldest first."""
-        return list(dict.fromkeys(map(week_of, self.days())))
-
     def in_weeks(self, summed: Collection[date]) -> WindowInWeeks:
         """How it is added up with the fewest days, given the weeks that have sums."""
         weeks: list[date] = []
         added: list[date] = []
         taken_away: list[date] = []
-        for monday in self.weeks():
+        for monday in dict.fromkeys(map(week_of, self.days())):
             days = days_of_week(monday)
             inside = [day for day in days if self.start <= day <= self.end]
             if monday in summed and len(inside) > len(days) / 2:

@@ -6,7 +6,6 @@ are never of other days than are stored; a week without them is read day by day.
 
 from __future__ import annotations
 
-from collections.abc import Collection
 from datetime import date, datetime
 from typing import Final
 
@@ -38,18 +37,27 @@ def sum_up_week(connection: Connection, *, business_id: str, day: date, now: dat
         )
 
 
-def summed_weeks(
-    connection: Connection, *, business_id: str, mondays: Collection[date]
-) -> set[date]:
-    """Which of these weeks have sums."""
+def summed_weeks(connection: Connection, *, business_id: str, first: date, last: date) -> set[date]:
+    """Which weeks from one Monday to another, both included, have sums."""
     table = url_week_aggregates.c
-    return set(
-        connection.scalars(
-            select(table.week)
-            .where(table.business_id == business_id, table.week.in_(set(mondays)))
-            .distinct()
-        )
+    # From one week that has sums to the next, by a look into the index: a week has a row a page.
+    weeks = (
+        select(func.min(table.week).label("week"))
+        .where(table.business_id == business_id, table.week.between(first, last))
+        .cte("weeks", recursive=True)
     )
+    of_step = url_week_aggregates.alias().c
+    next_week = (
+        select(func.min(of_step.week))
+        .where(
+            of_step.business_id == business_id,
+            of_step.week > weeks.c.week,
+            of_step.week <= last,
+        )
+        .scalar_subquery()
+    )
+    weeks = weeks.union_all(select(next_week).where(weeks.c.week.is_not(None)))
+    return set(connection.scalars(select(weeks.c.week).where(weeks.c.week.is_not(None))))
 
 
 # Made once: putting it together takes longer than a usual week's sums.

@@ -14,6 +14,7 @@ from sqlalchemy import ColumnElement, Integer, Select, func, or_, select, union_
 from sqlalchemy import cast as sql_cast
 
 from clarity_pipeline.domain.aggregates import DAILY_SUM_COLUMNS, AggregateDay, DailySums
+from clarity_pipeline.domain.days import week_of
 from clarity_pipeline.domain.insight import (
     BreakdownBy,
     EventSums,
@@ -115,9 +116,9 @@ def sum_page_events(
 
     with database.reading() as connection:
         check_businesses_exist(connection, [business_id])
-        parts = window.in_weeks(
-            summed_weeks(connection, business_id=business_id, mondays=window.weeks())
-        )
+        first, last = week_of(window.start), week_of(window.end)
+        summed = summed_weeks(connection, business_id=business_id, first=first, last=last)
+        parts = window.in_weeks(summed)
         rows = union_all(
             select(
                 weeks.url_hash,

@@ -149,12 +149,16 @@ def _fill_dimension(dimension: str, dimension_set: str) -> None:
             AND m.dimension_set = s.dimension_set AND m.date = s.date
         WHERE s.dimension_set = '{dimension_set}'
         GROUP BY m.business_id, m.date, m.{dimension}
+        ORDER BY 1, 2, 4
         """  # noqa: S608 - names of ours
     )
 
 
 def _fill_weeks() -> None:
-    """Sums of the weeks that are over, as far as the stored days tell."""
+    """Sums of the weeks that are over, as far as the stored days tell.
+
+    In the order of the key, so that what is read together lies together.
+    """
     if op.get_bind().dialect.name == "sqlite":
         sunday = "date(date, 'weekday 0')"
         monday = "date(date, 'weekday 0', '-6 days')"
@@ -168,5 +172,6 @@ def _fill_weeks() -> None:
         FROM clarity_url_aggregates
         WHERE {sunday} <= (SELECT MAX(date) FROM clarity_url_aggregates)
         GROUP BY business_id, {monday}, url_hash
+        ORDER BY 1, 2, 3
         """  # noqa: S608 - names of ours
     )

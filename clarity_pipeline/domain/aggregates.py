@@ -7,7 +7,7 @@ an average of averages is never taken.
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable
-from dataclasses import asdict, dataclass, fields
+from dataclasses import dataclass, fields
 from datetime import date
 from typing import Any, Final, Literal, Protocol
 
@@ -254,7 +254,7 @@ def window_aggregates(
     covered = [day for day in days if start <= day.day <= end and day.sums.says_something]
     bases: set[WindowBasis] = {day.session_basis for day in covered}
     return BehavioralAggregates(
-        **asdict(behavioral_values([day.sums for day in covered])),
+        **ten_values([day.sums for day in covered]),
         days_in_window=(end - start).days + 1,
         days_with_data=len(covered),
         last_date=max((day.day for day in covered), default=None),
@@ -289,6 +289,11 @@ def behavioral_values(sums: Collection[DailySums]) -> BehavioralValues:
             else None
         ),
     )
+
+
+def ten_values(sums: Collection[DailySums]) -> dict[str, Any]:
+    """`behavioral_values` by name, for what has more fields beside these."""
+    return dict(behavioral_values(sums).metrics())
 
 
 def _knows_sessions(frame: pd.DataFrame | None) -> bool:

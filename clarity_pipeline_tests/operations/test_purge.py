@@ -32,6 +32,8 @@ from clarity_pipeline_tests.factories import (
 HISTORY = (
     "clarity_daily_metrics",
     "clarity_url_aggregates",
+    "clarity_url_week_aggregates",
+    "clarity_dimension_aggregates",
     "clarity_business_aggregates",
     "clarity_daily_slices",
     "clarity_raw_exports",

@@ -34,8 +34,8 @@ def purge(
 ) -> None:
     """Delete everything that was collected of a disconnected business; there is no way back.
 
-    Metrics, aggregates, landed replies, sync jobs and requests go. The business, its calls in
-    the quota ledger and the audit log stay.
+    Metrics, aggregates, landed replies, sync jobs and requests go, and what rules decided on them
+    and called for. The business, its ads, its calls in the quota ledger and the audit log stay.
     """
     from clarity_pipeline.domain.audit import AuditAction
     from clarity_pipeline.domain.errors import PurgeRefused

@@ -64,9 +64,10 @@ def check_can_purge(database: Database, business_id: str) -> None:
 def purge(database: Database, business_id: str) -> Purged:
     """Delete all that was collected of a business, oldest day first, then its requests and jobs.
 
-    What stays is the business, its settings, the quota ledger, which proves what was spent, and
-    the audit log. It is refused before every batch, so that connecting the business ends it.
-    Raises UnknownBusiness, or PurgeRefused.
+    What rules decided on it goes with it, and so do the actions that they called for: one that has
+    not been sent yet never is. What stays is the business, its settings, its ads, the quota ledger,
+    which proves what was spent, and the audit log. It is refused before every batch, so that
+    connecting the business ends it. Raises UnknownBusiness, or PurgeRefused.
     """
     store.check_can_purge(database, business_id)
     rows: Counter[str] = Counter()

@@ -13,12 +13,15 @@ from datetime import date, datetime
 from typing import Final, Literal
 
 import numpy as np
+from numpy.typing import NDArray
 
 from clarity_pipeline.domain.day_checks import markdown_table
 from clarity_pipeline.domain.day_history import is_obtainable
 from clarity_pipeline.domain.days import check_day_is_over
 from clarity_pipeline.domain.errors import InvalidRule, StoreError, UnknownRule
 from clarity_pipeline.domain.rules.actions import (
+    ON_ADS,
+    ActionKind,
     Judged,
     Mode,
     Plan,
@@ -37,7 +40,6 @@ from clarity_pipeline.domain.rules.evaluate import (
 from clarity_pipeline.domain.rules.history import Booleans, Entities
 from clarity_pipeline.domain.rules.inputs import RuleInputs
 from clarity_pipeline.domain.rules.model import (
-    AD_LEVELS,
     Condition,
     EntityStatus,
     Resume,
@@ -457,6 +459,7 @@ class _DayWork:
             if path in before
         }
         found: list[_Prepared] = []
+        reasons = evaluation.deciding_reasons
         for record in pack(evaluation):
             last = ground.last.get((rule_id, record.business_id))
             found.append(
@@ -471,7 +474,7 @@ class _DayWork:
                             path: ground.ids_of(record.business_id, known)
                             for path, known in held.items()
                         },
-                        log=_to_log(evaluation, record, last),
+                        log=_to_log(evaluation, record, reasons, last),
                     ),
                     evaluation,
                 )
@@ -516,7 +519,7 @@ class _DayWork:
         on_ads = {
             subject.entity_id
             for each in acting
-            if self.due[each.evaluation.rule_id].stored.rule.level in AD_LEVELS
+            if _acts_on_ads(each.of.rule)
             for subject in subjects[each.evaluation.key]
         }
         if not any(subjects.values()):
@@ -620,6 +623,10 @@ def _ranges(entities: Entities) -> dict[str, tuple[int, int]]:
     }
 
 
+def _acts_on_ads(rule: Rule) -> bool:
+    return any(ActionKind(action.kind) in ON_ADS for action in rule.actions)
+
+
 def _with_leave(rule: Rule) -> Iterator[tuple[str, Condition]]:
     for path, condition in conditions_of(rule.conditions):
         if condition.leave is not None:
@@ -637,7 +644,12 @@ def _with_facts(subject: Subject, facts: rule_inputs.AdFacts | None) -> Subject:
     )
 
 
-def _to_log(evaluation: Evaluation, record: Record, last: LastEvaluation | None) -> DecisionsToLog:
+def _to_log(
+    evaluation: Evaluation,
+    record: Record,
+    reasons: NDArray[np.uint8],
+    last: LastEvaluation | None,
+) -> DecisionsToLog:
     """What fired, and what is not as it was."""
     truth = evaluation.truth[record.start : record.end]
     before = truths_before(record, None if last is None else last.payload)
@@ -648,7 +660,7 @@ def _to_log(evaluation: Evaluation, record: Record, last: LastEvaluation | None)
     chosen = np.array(positions) + record.start
     rows: list[int] = evaluation.rows[chosen].tolist()
     decided_by: list[int] = evaluation.decided_by[chosen].tolist()
-    codes: list[int] = evaluation.deciding_reasons[chosen].tolist()
+    codes: list[int] = reasons[chosen].tolist()
     earlier: list[int] = before[positions].tolist()
     return DecisionsToLog(
         positions=positions,

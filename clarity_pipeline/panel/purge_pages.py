@@ -21,6 +21,9 @@ from clarity_pipeline.store.businesses import Business
 router = APIRouter(include_in_schema=False)
 
 _TABLES: Final[Mapping[str, str]] = {
+    "rule_decisions": "Decisions of rules that fired or changed",
+    "rule_actions": "Actions that rules called for, those not sent yet among them",
+    "rule_evaluations": "What rules decided, and on what numbers",
     "clarity_daily_metrics": "Daily metrics by page, device, source, country and campaign",
     "clarity_url_aggregates": "Daily values by page",
     "clarity_url_week_aggregates": "Weekly values by page",

@@ -157,6 +157,19 @@ def insert_rows(connection: Connection, target: Table, rows: Rows) -> int:
     return _insert(connection, target, [rows], meeting=None) if len(rows) else 0
 
 
+def new_ids(connection: Connection, target: Table, count: int) -> list[int]:
+    """Ids of a table that numbers its rows, which nobody else is given any more."""
+    if connection.dialect.name == "postgresql":
+        drawn = text(
+            "SELECT nextval(pg_get_serial_sequence(:name, 'id')) FROM generate_series(1, :count)"
+        )
+        return list(connection.scalars(drawn, {"name": target.name, "count": count}))
+    # Only one transaction writes at a time, and rows with ids of their own are counted as well.
+    last = text("SELECT seq FROM sqlite_sequence WHERE name = :name")
+    first = (connection.scalar(last, {"name": target.name}) or 0) + 1
+    return list(range(first, first + count))
+
+
 def among(connection: Connection, column: ColumnElement[str], values: Iterable[str]) -> Any:
     """Whether a column of text has one of these values, however many they are.
 
@@ -346,6 +359,8 @@ def _copy_value(value: object) -> bytes:
         return _NULL
     if isinstance(value, datetime | date):
         return value.isoformat().encode()
+    if isinstance(value, bytes):
+        return b"\\\\x" + value.hex().encode()
     return _copy_escaped(storable_text(str(value)).encode())
 
 

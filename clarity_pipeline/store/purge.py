@@ -1,4 +1,4 @@
-"""Deleting what was collected of one business, a bounded batch per transaction.
+"""Deleting what was collected of one business and decided on it, a bounded batch per transaction.
 
 The quota ledger, the business, its settings and the audit log are not history of its pages, and
 nothing here touches them.
@@ -25,14 +25,21 @@ from clarity_pipeline.store.schema import (
     daily_slices,
     dimension_aggregates,
     raw_exports,
+    rule_actions,
+    rule_decisions,
+    rule_evaluations,
     sync_jobs,
     sync_requests,
     url_aggregates,
     url_week_aggregates,
 )
 
-# A slice points at the export it was built from, so it goes first.
+# A slice points at the export it was built from, so it goes first; and what a rule decided and
+# called for points at its evaluation.
 TABLES_OF_DAYS: Final = (
+    rule_decisions,
+    rule_actions,
+    rule_evaluations,
     daily_metrics,
     url_aggregates,
     dimension_aggregates,
@@ -67,7 +74,7 @@ def held_rows(database: Database, business_id: str) -> dict[str, Held]:
 
 
 def days_held(database: Database, business_id: str) -> list[date]:
-    """The days that anything was collected or built of, oldest first."""
+    """The days that anything was collected, built or decided of, oldest first."""
     days: set[date] = set()
     with database.reading() as connection:
         for table in TABLES_OF_DAYS:

@@ -64,8 +64,13 @@ def insert_actions(
 
     One that is there already, by its idempotency key, stays as it is.
     """
-    if not actions:
-        return 0
+    return insert_all_actions(connection, {evaluation_id: actions}, now=now)
+
+
+def insert_all_actions(
+    connection: Connection, by_evaluation: Mapping[int, Sequence[PlannedAction]], *, now: datetime
+) -> int:
+    """The same for the evaluations of a batch, by their ids."""
     rows = [
         {
             "evaluation_id": evaluation_id,
@@ -84,13 +89,16 @@ def insert_actions(
             "created_at": now,
             "attempts": 0,
         }
+        for evaluation_id, actions in by_evaluation.items()
         for each in actions
     ]
+    if not rows:
+        return 0
     upsert = postgresql_insert if connection.dialect.name == "postgresql" else sqlite_insert
     statement = upsert(rule_actions).on_conflict_do_nothing(index_elements=["idempotency_key"])
-    before = connection.execute(_count_of(evaluation_id)).scalar_one()
+    stood = _count_of(connection, by_evaluation)
     connection.execute(statement, rows)
-    return connection.execute(_count_of(evaluation_id)).scalar_one() - before
+    return _count_of(connection, by_evaluation) - stood
 
 
 def recent_actions(
@@ -403,8 +411,9 @@ def _judge(
     return _stored(judged)
 
 
-def _count_of(evaluation_id: int) -> Select[int]:
-    return select(func.count()).where(rule_actions.c.evaluation_id == evaluation_id)
+def _count_of(connection: Connection, evaluation_ids: Collection[int]) -> int:
+    counted = select(func.count()).where(rule_actions.c.evaluation_id.in_(evaluation_ids))
+    return connection.scalar(counted) or 0
 
 
 def _counting() -> Select[Any]:

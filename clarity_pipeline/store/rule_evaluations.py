@@ -15,7 +15,7 @@ from datetime import date, datetime, timedelta
 from functools import cached_property
 from typing import Any, Final
 
-from sqlalchemy import Connection, Row, and_, func, insert, or_, select, true
+from sqlalchemy import Connection, Row, and_, func, or_, select, true
 
 from clarity_pipeline.domain.errors import EvidenceCorrupt, UnknownDecision
 from clarity_pipeline.domain.rules.actions import Mode, PlannedAction
@@ -29,10 +29,10 @@ from clarity_pipeline.domain.rules.records import (
     payload_of,
     unpack,
 )
-from clarity_pipeline.store.bulk import Rows, insert_rows
+from clarity_pipeline.store.bulk import Rows, insert_rows, new_ids
 from clarity_pipeline.store.businesses import lock_businesses
 from clarity_pipeline.store.database import Database
-from clarity_pipeline.store.rule_actions import insert_actions
+from clarity_pipeline.store.rule_actions import insert_all_actions
 from clarity_pipeline.store.schema import (
     businesses,
     rule_decisions,
@@ -40,6 +40,7 @@ from clarity_pipeline.store.schema import (
     rule_versions,
     rules,
 )
+from clarity_pipeline.store.storable import dump_json
 
 FIRES_COUNTED_DAYS: Final = 30
 
@@ -262,10 +263,10 @@ def write_evaluations(
             evaluations=len(fresh),
             unchanged=len(prepared) - len(fresh),
             logged=_insert_log(connection, ids, fresh, day=day),
-            actions=sum(
-                insert_actions(connection, evaluation_id=id_, actions=each.actions, now=now)
-                for id_, each in zip(ids, fresh, strict=True)
-                if each.actions
+            actions=insert_all_actions(
+                connection,
+                {id_: each.actions for id_, each in zip(ids, fresh, strict=True)},
+                now=now,
             ),
         )
 
@@ -515,30 +516,26 @@ def _insert_evaluations(
     now: datetime,
 ) -> list[int]:
     compressor = new_compressor()
-    rows = [
-        {
-            "rule_id": each.rule_id,
-            "version": each.version,
-            "business_id": each.record.business_id,
-            "date": each.day,
-            "mode": each.mode.value,
-            "entities": each.record.entities,
-            "fired": each.record.fired,
-            "not_fired": each.record.not_fired,
-            "unknown": each.record.unknown,
-            "reasons": {reason.value: count for reason, count in each.record.reasons.items()},
-            "evidence": each.record.evidence(compressor),
-            "evidence_hash": each.evidence_hash,
-            "held": {path: list(ids) for path, ids in each.held.items()},
-            "evaluated_at": now,
-            "dagster_run_id": run_id,
-        }
-        for each in fresh
-    ]
-    statement = insert(rule_evaluations).returning(
-        rule_evaluations.c.id, sort_by_parameter_order=True
-    )
-    return list(connection.scalars(statement, rows))
+    records = [each.record for each in fresh]
+    ids = new_ids(connection, rule_evaluations, len(fresh))
+    columns: dict[str, list[Any]] = {
+        "id": ids,
+        "rule_id": [each.rule_id for each in fresh],
+        "version": [each.version for each in fresh],
+        "business_id": [record.business_id for record in records],
+        "mode": [each.mode.value for each in fresh],
+        "entities": [record.entities for record in records],
+        "fired": [record.fired for record in records],
+        "not_fired": [record.not_fired for record in records],
+        "unknown": [record.unknown for record in records],
+        "reasons": [dump_json(record.reasons) for record in records],
+        "evidence": [record.evidence(compressor) for record in records],
+        "evidence_hash": [each.evidence_hash for each in fresh],
+        "held": [dump_json(each.held) for each in fresh],
+    }
+    constants = {"date": fresh[0].day, "evaluated_at": now, "dagster_run_id": run_id}
+    insert_rows(connection, rule_evaluations, Rows(constants=constants, columns=columns))
+    return ids
 
 
 def _insert_log(

@@ -6,6 +6,7 @@ as rows of Python objects would take ten times as long as the evaluation.
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import date, timedelta
@@ -14,7 +15,6 @@ from typing import Any, Final, cast
 import numpy as np
 import pandas as pd
 import psycopg
-from numpy.typing import NDArray
 from sqlalchemy import (
     ColumnElement,
     Connection,
@@ -38,7 +38,7 @@ from sqlalchemy import cast as sql_cast
 from clarity_pipeline.domain.ads import AD_SUMS
 from clarity_pipeline.domain.days import days_between
 from clarity_pipeline.domain.rules.evaluate import history_wanted
-from clarity_pipeline.domain.rules.history import Source
+from clarity_pipeline.domain.rules.history import Floats, Source
 from clarity_pipeline.domain.rules.inputs import (
     SESSION_BASES,
     DayFrame,
@@ -242,7 +242,7 @@ def _days(
     return DayFrame(
         first_day=first_day,
         last_day=last_day,
-        frame=pd.DataFrame(dict(zip(names, numbers.T, strict=True))),
+        frame=pd.DataFrame(dict(zip(names, numbers, strict=True))),
     )
 
 
@@ -354,16 +354,19 @@ def _day_number(
 
 _BINARY_HEADER: Final = b"PGCOPY\n\xff\r\n\x00"
 _BINARY_HEADER_BYTES: Final = 19
-_BINARY_TRAILER_BYTES: Final = 2
+_ARRAY_HEADER: Final = struct.Struct(">iiiiii")
+"""Length of the field; dimensions, whether there are NULLs, type, length, first index."""
+_ELEMENT: Final = np.dtype([("length", ">i4"), ("number", ">f8")])
 
 
-def _numbers(connection: Connection, statement: Select[Any], *, width: int) -> NDArray[np.float64]:
-    """The rows of a statement of numbers, NaN for NULL."""
+def _numbers(connection: Connection, statement: Select[Any], *, width: int) -> list[Floats]:
+    """The columns of a statement of numbers, NaN for NULL."""
     if connection.dialect.name == "sqlite":
         rows = connection.execute(statement).all()
-        return np.array(rows, np.float64).reshape(len(rows), width)
+        return list(np.array(rows, np.float64).reshape(len(rows), width).T)
+    # One row with an array per column: a message per row would cost more than all the rest.
     columns = [
-        func.coalesce(sql_cast(each, Double), literal_column("'NaN'::float8"))
+        func.array_agg(func.coalesce(sql_cast(each, Double), literal_column("'NaN'::float8")))
         for each in statement.selected_columns
     ]
     compiled = statement.with_only_columns(*columns, maintain_column_froms=True).compile(
@@ -374,9 +377,14 @@ def _numbers(connection: Connection, statement: Select[Any], *, width: int) -> N
     with raw.cursor() as cursor, cursor.copy(copy_out.encode(), compiled.params) as copy:
         received = b"".join(bytes(part) for part in copy)
     assert received.startswith(_BINARY_HEADER)
-    # Without a NULL all rows are of one length, and nothing has to be looked at one by one.
-    field = [("length", ">i4"), ("number", ">f8")]
-    row = np.dtype([("fields", ">i2"), ("numbers", field, width)])
-    count = (len(received) - _BINARY_HEADER_BYTES - _BINARY_TRAILER_BYTES) // row.itemsize
-    rows = np.frombuffer(received, row, count, offset=_BINARY_HEADER_BYTES)
-    return rows["numbers"]["number"].astype(np.float64)
+    # Without a NULL all elements are of one length, and none has to be looked at by itself.
+    offset, found = _BINARY_HEADER_BYTES + 2, list[Floats]()
+    for _ in range(width):
+        (is_there,) = struct.unpack_from(">i", received, offset)
+        if is_there < 0:
+            return [np.zeros(0) for _ in range(width)]
+        *_, count, _ = _ARRAY_HEADER.unpack_from(received, offset)
+        elements = np.frombuffer(received, _ELEMENT, count, offset + _ARRAY_HEADER.size)
+        found.append(elements["number"].astype(np.float64))
+        offset += _ARRAY_HEADER.size + count * _ELEMENT.itemsize
+    return found

@@ -9,18 +9,21 @@ import pytest
 from sqlalchemy import text
 from sqlalchemy.exc import IntegrityError
 
+from clarity_pipeline.domain.days import end_of
 from clarity_pipeline.domain.dimensions import URL_DEVICE, URL_SOURCE
 from clarity_pipeline.domain.errors import PurgeRefused, StoreError, UnknownBusiness
 from clarity_pipeline.domain.quota import Purpose
 from clarity_pipeline.domain.sync_jobs import JobStatus, Trigger
 from clarity_pipeline.operations.purge import purge, purge_preview
 from clarity_pipeline.operations.rebuild_day import rebuild
+from clarity_pipeline.operations.rule_evaluation import evaluate_day
 from clarity_pipeline.operations.sync_requests import request_sync
-from clarity_pipeline.store import connections, quota_ledger, sync_jobs
+from clarity_pipeline.store import connections, quota_ledger, rules, sync_jobs
 from clarity_pipeline.store import purge as store
 from clarity_pipeline.store.database import Database
 from clarity_pipeline.store.vault import TokenVault
 from clarity_pipeline_tests.domain.replies import Visits
+from clarity_pipeline_tests.domain.rules.histories import condition, rule
 from clarity_pipeline_tests.factories import (
     DAY,
     NOW,
@@ -30,6 +33,9 @@ from clarity_pipeline_tests.factories import (
 )
 
 HISTORY = (
+    "rule_decisions",
+    "rule_actions",
+    "rule_evaluations",
     "clarity_daily_metrics",
     "clarity_url_aggregates",
     "clarity_url_week_aggregates",
@@ -94,6 +100,15 @@ def history(database: Database, vault: TokenVault) -> Database:
         request_sync(database, business_id=business_id, requested_by="ann", now=NOW)
     for day in DAYS:
         rebuild(database, day=day, now=NOW)
+    rules.save_rule(
+        database,
+        rule(condition("clarity_sessions", value=1), level="business", status="armed"),
+        made_by="ann",
+        now=NOW,
+    )
+    # The last of the days is not over at NOW.
+    for day in DAYS:
+        evaluate_day(database, day=day, now=end_of(day), run_id=None)
     connections.disconnect(database, business_id="acme", now=NOW)
     return database
 

@@ -33,6 +33,7 @@ from clarity_pipeline.cli import (
     purge,
     retention,
     rule_actions,
+    rule_trials,
     rules,
     upkeep,
     users,
@@ -71,7 +72,8 @@ for module in (
     demo,
 ):
     module.register(app)
-rule_actions.register(rules.rules_app)
+for part in (rule_trials, rule_actions):
+    part.register(rules.rules_app)
 
 
 @app.callback()

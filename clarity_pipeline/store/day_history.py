@@ -1,12 +1,23 @@
-"""What the store knows of many days at once: three queries, however many days and businesses."""
+"""What the store knows of many days at once: one query each, however many days and businesses."""
 
 from __future__ import annotations
 
 from collections.abc import Collection
 from dataclasses import dataclass
 from datetime import date, datetime
+from typing import Any
 
-from sqlalchemy import case, exists, func, select
+from sqlalchemy import (
+    ColumnElement,
+    Connection,
+    DateTime,
+    case,
+    exists,
+    func,
+    or_,
+    select,
+)
+from sqlalchemy import cast as sql_cast
 
 from clarity_pipeline.domain.exports import Verdict
 from clarity_pipeline.domain.sync_jobs import JobStatus, Trigger
@@ -42,6 +53,16 @@ class BuiltSlice:
     window_end: datetime
     truncated: bool
     is_derived: bool
+
+
+@dataclass(frozen=True, slots=True)
+class LateSlice:
+    """A slice, and when the last of the replies that it is made of was there (UTC)."""
+
+    business_id: str
+    day: date
+    dimension_set: str
+    landed_at: datetime
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,6 +147,60 @@ def built_slices(
                 subtracted,
             ) in connection.execute(statement).all()
         ]
+
+
+def late_slices(
+    database: Database,
+    *,
+    start: date,
+    end: date,
+    business_ids: Collection[str],
+    dimension_sets: Collection[str],
+) -> list[LateSlice]:
+    """The slices of these days that landed after the day that follows theirs (UTC).
+
+    A derived one landed with the later of its two replies. That retention has removed a body does
+    not matter: when it came stays on record.
+    """
+    table, subtracted = daily_slices.c, raw_exports.alias()
+    with database.reading() as connection:
+        too_late = _midnight(connection, table.date, days_later=2)
+        statement = (
+            select(
+                table.business_id,
+                table.date,
+                table.dimension_set,
+                raw_exports.c.received_at,
+                subtracted.c.received_at.label("subtracted_received_at"),
+            )
+            .join(raw_exports, raw_exports.c.id == table.raw_export_id)
+            .outerjoin(subtracted, subtracted.c.id == table.subtracted_export_id)
+            .where(
+                table.date.between(start, end),
+                table.business_id.in_(set(business_ids)),
+                table.dimension_set.in_(set(dimension_sets)),
+                or_(raw_exports.c.received_at >= too_late, subtracted.c.received_at >= too_late),
+            )
+        )
+        return [
+            LateSlice(
+                business_id=row.business_id,
+                day=row.date,
+                dimension_set=row.dimension_set,
+                landed_at=max(row.received_at, row.subtracted_received_at or row.received_at),
+            )
+            for row in connection.execute(statement).all()
+        ]
+
+
+def _midnight(
+    connection: Connection, day: ColumnElement[date], *, days_later: int
+) -> ColumnElement[Any]:
+    """The beginning of a UTC day that many days later, to compare instants with."""
+    if connection.dialect.name == "sqlite":
+        # A day is the beginning of the text of each of its instants.
+        return func.date(day, f"+{days_later} days")
+    return func.timezone("UTC", sql_cast(day + days_later, DateTime))
 
 
 def telling_jobs(

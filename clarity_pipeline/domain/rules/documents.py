@@ -132,6 +132,8 @@ def _path(error: ErrorDetails, document: object) -> str:
         elif isinstance(here, Mapping) and part in here:
             path += f".{part}"
             here = cast("Mapping[str, object]", here)[part]
+    if at := error.get("ctx", {}).get("at"):
+        path += f".{at}"
     return path.removeprefix(".")
 
 

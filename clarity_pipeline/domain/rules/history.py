@@ -93,6 +93,21 @@ class Entities:
             ),
         )
 
+    def take(self, rows: NDArray[np.intp]) -> Entities:
+        """The entities at these places, in this order."""
+        return Entities(
+            ids=[self.ids[int(row)] for row in rows],
+            names=[self.names[int(row)] for row in rows],
+            landing_pages=[self.landing_pages[int(row)] for row in rows],
+            levels=self.levels[rows],
+            statuses=self.statuses[rows],
+            business_ids=self.business_ids[rows],
+            has_landing_page=self.has_landing_page[rows],
+            is_connected=self.is_connected[rows],
+            is_enabled=self.is_enabled[rows],
+            changed_on=self.changed_on[rows],
+        )
+
     def __len__(self) -> int:
         return len(self.ids)
 

@@ -28,9 +28,10 @@ from pydantic import (
     WithJsonSchema,
     model_validator,
 )
+from pydantic.fields import ComputedFieldInfo, FieldInfo
 from pydantic_core import PydanticCustomError
 
-from clarity_pipeline.domain.connections import parse_business_id
+from clarity_pipeline.domain.connections import BUSINESS_ID_PATTERN, parse_business_id
 from clarity_pipeline.domain.errors import InvalidBusinessId
 from clarity_pipeline.domain.rules.metrics import (
     FURTHER_SUM_PATTERN,
@@ -127,8 +128,9 @@ class MeasuredOn(StrEnum):
     LANDING_PAGE = "landing_page"
 
 
-def _refusal(reason: str) -> PydanticCustomError:
-    return PydanticCustomError(IMPOSSIBLE, "{reason}", {"reason": reason})
+def _refusal(reason: str, *, at: str = "") -> PydanticCustomError:
+    """`at` is the path of what is wrong, from the part that is being checked."""
+    return PydanticCustomError(IMPOSSIBLE, "{reason}", {"reason": reason, "at": at})
 
 
 def _positive_zero(number: float) -> float:
@@ -217,8 +219,32 @@ def _checked_webhook(url: str) -> str:
     return url
 
 
+def _title_of_field(name: str, _: FieldInfo | ComputedFieldInfo) -> str:
+    return name.replace("_", " ").capitalize()
+
+
+def _title_of_model(model: type) -> str:
+    return re.sub(r"(?<=[a-z])(?=[A-Z])", " ", model.__name__).capitalize()
+
+
 class _Strict(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+    """Titles and docstrings of fields go into the JSON Schema, and from there into the form in
+    which people build a rule. `x-when` says of which other values of its fellows a field makes
+    sense: an object there is about the annotations of the value that was chosen.
+    """
+
+    model_config = ConfigDict(
+        frozen=True,
+        extra="forbid",
+        allow_inf_nan=False,
+        use_attribute_docstrings=True,
+        field_title_generator=_title_of_field,
+        model_title_generator=_title_of_model,
+    )
+
+
+def _when(**fellows: Any) -> Any:
+    return Field(json_schema_extra={"x-when": fellows})
 
 
 # Numbers are strict: text and booleans would be taken for numbers otherwise.
@@ -226,7 +252,13 @@ Number = Annotated[float, Field(strict=True), AfterValidator(_positive_zero)]
 DayCount = Annotated[int, Field(strict=True, ge=1, le=MAX_WINDOW_DAYS)]
 Share = Annotated[float, Field(strict=True, gt=0, le=1)]
 Money = Annotated[float, Field(strict=True, gt=0, le=1e12)]
-BusinessId = Annotated[str, AfterValidator(_checked_business)]
+BusinessId = Annotated[
+    str,
+    AfterValidator(_checked_business),
+    WithJsonSchema(
+        {"type": "string", "pattern": f"^{BUSINESS_ID_PATTERN}$", "x-names": "business"}
+    ),
+]
 ShortText = Annotated[str, Field(min_length=1, max_length=200), AfterValidator(_checked_text)]
 Key = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]{0,39}$")]
 
@@ -313,6 +345,7 @@ class SinceChange(_Strict):
 
     kind: Literal["since_change"]
     within_days: DayCount = 14
+    """How long ago the change may be."""
 
 
 Window = Annotated[
@@ -332,20 +365,23 @@ class Measure(StrEnum):
 class Comparison(_Strict):
     """Hold the window's value against the days before the window.
 
-    `against` is the window of the same length just before, or a baseline of `days` days before.
-    Counts of an unlike number of days with data are brought to that of the window first. A
-    z-score is by how many standard deviations of the days before the value of a day is off; of
-    a count that is the window's daily average.
+    Counts of an unlike number of days with data are brought to that of the window first.
     """
 
     against: Literal["previous_window", "baseline"]
-    days: DayCount | None = None
+    """The window of the same length just before, or a baseline of so many days before."""
+    days: Annotated[DayCount | None, _when(against=["baseline"])] = None
+    """How many days the baseline has."""
     measure: Measure
+    """A z-score is by how many standard deviations of the days before the value of a day is off; of
+    a count that is the window's daily average."""
 
     @model_validator(mode="after")
     def _check(self) -> Self:
         if (self.days is None) == (self.against == "baseline"):
-            raise _refusal("`days` says how long a baseline is, and belongs to a baseline only")
+            raise _refusal(
+                "`days` says how long a baseline is, and belongs to a baseline only", at="days"
+            )
         if self.measure is Measure.Z_SCORE and self.days is not None:
             _check_baseline_length(self.days)
         return self
@@ -357,33 +393,49 @@ def _check_baseline_length(days: int) -> None:
 
 
 class Condition(_Strict):
-    """One comparison of one metric over one window.
-
-    `to` is the upper end of a range. `leave` is the threshold at which a condition that has been
-    true ends; it lies on the near side of `value`, so that a number that trembles around `value`
-    does not switch an ad on and off. `min_sessions` is the sample, `min_coverage` the share of the
-    window's days with data, `max_age_days` how long before the end of the window the latest day
-    with data may lie. With `confidence`, it is the Wilson bound of the rate that must be beyond
-    `value`. `consecutive_days` asks the same of the windows that end on each of so many days.
-    `key` names the condition for overrides.
-    """
+    """One comparison of one metric over one window."""
 
     key: Key | None = None
+    """A name for overrides to call it by."""
     metric: MetricName
-    measured_on: MeasuredOn | None = None
+    measured_on: Annotated[MeasuredOn | None, _when(metric={"x-origin": Origin.CLARITY.value})] = (
+        None
+    )
+    """Whose visitors count: all of the business, or those of the landing page. Left open, it is the
+    landing page for rules on landing pages and the business for all others."""
     operator: Operator
     value: Number
-    to: Number | None = None
+    to: Annotated[Number | None, _when(operator=sorted(_RANGES))] = None
+    """The upper end of the range."""
     window: Window
     comparison: Comparison | None = None
+    """Hold the value against the days before: a rise, a drop, a spike."""
     consecutive_days: Annotated[int, Field(strict=True, ge=1, le=MAX_CONSECUTIVE_DAYS)] = 1
-    leave: Number | None = None
-    min_sessions: Annotated[int, Field(strict=True, ge=1, le=10**9)] | None = None
+    """It must hold for the windows that end on each of so many days in a row."""
+    leave: Annotated[Number | None, _when(operator=sorted(RISING | FALLING))] = None
+    """Where a condition that has been true ends; on the near side of the value, so that a number
+    that trembles around it does not switch an ad on and off."""
+    min_sessions: Annotated[
+        Annotated[int, Field(strict=True, ge=1, le=10**9)] | None,
+        _when(metric={"x-origin": Origin.CLARITY.value}),
+    ] = None
+    """With fewer sessions in the window nothing is decided."""
     min_coverage: Share | None = None
+    """The share of the window's days that must have data, such as 0.8."""
     max_age_days: Annotated[int, Field(strict=True, ge=0, le=MAX_WINDOW_DAYS)] | None = (
         DEFAULT_MAX_AGE_DAYS
     )
-    confidence: Confidence | None = None
+    """How many days before the end of the window the latest data may be."""
+    confidence: Annotated[
+        Confidence | None,
+        _when(
+            metric={"x-kind": MetricKind.RATE.value},
+            operator=sorted(RISING | FALLING),
+            comparison=[None],
+        ),
+    ] = None
+    """Not the rate itself must be beyond the value but, with so much confidence, the true one (its
+    Wilson bound): a few sessions prove little."""
 
     @property
     def of(self) -> Metric:
@@ -411,47 +463,65 @@ class Condition(_Strict):
         if self.min_sessions is not None:
             raise _refusal(
                 f"`min_sessions` counts sessions of Clarity and {self.metric} has none; add a "
-                "condition on impressions or clicks"
+                "condition on impressions or clicks",
+                at="min_sessions",
             )
         if self.measured_on is not None:
-            raise _refusal(f"`measured_on` is for metrics of Clarity and {self.metric} is of ads")
+            raise _refusal(
+                f"`measured_on` is for metrics of Clarity and {self.metric} is of ads",
+                at="measured_on",
+            )
 
     def _check_range(self) -> None:
         if (self.operator in _RANGES) != (self.to is not None):
-            raise _refusal("`to` is the upper end of between and not_between, and only of those")
+            raise _refusal(
+                "`to` is the upper end of between and not_between, and only of those", at="to"
+            )
         if self.to is not None and self.value > self.to:
-            raise _refusal(f"the range is from {self.value:g} to {self.to:g}; swap the two")
+            raise _refusal(
+                f"the range is from {self.value:g} to {self.to:g}; swap the two", at="to"
+            )
 
     def _check_confidence(self) -> None:
         if self.confidence is None:
             return
         if self.of.kind is not MetricKind.RATE:
-            raise _refusal(f"`confidence` is for rates and {self.metric} is a {self.of.kind}")
+            raise _refusal(
+                f"`confidence` is for rates and {self.metric} is a {self.of.kind}", at="confidence"
+            )
         if self.comparison is not None:
-            raise _refusal("`confidence` bounds a rate, not its difference from another one")
+            raise _refusal(
+                "`confidence` bounds a rate, not its difference from another one", at="confidence"
+            )
         if self.operator not in RISING | FALLING:
-            raise _refusal("`confidence` bounds one side, so the operator is > >= < or <=")
+            raise _refusal(
+                "`confidence` bounds one side, so the operator is > >= < or <=", at="confidence"
+            )
 
     def _check_leave(self) -> None:
         if self.leave is None:
             return
         if self.operator not in RISING | FALLING:
-            raise _refusal("`leave` needs an operator with one side: > >= < or <=")
+            raise _refusal("`leave` needs an operator with one side: > >= < or <=", at="leave")
         if self.operator in RISING and self.leave >= self.value:
             raise _refusal(
                 f"`leave` is {self.leave:g} and must be below `value`, {self.value:g}: the "
-                "condition ends there"
+                "condition ends there",
+                at="leave",
             )
         if self.operator in FALLING and self.leave <= self.value:
             raise _refusal(
                 f"`leave` is {self.leave:g} and must be above `value`, {self.value:g}: the "
-                "condition ends there"
+                "condition ends there",
+                at="leave",
             )
 
     def _check_window(self) -> None:
         window = self.window
         if isinstance(window, FixedRange) and self.consecutive_days > 1:
-            raise _refusal("`consecutive_days` needs a window that moves with the days")
+            raise _refusal(
+                "`consecutive_days` needs a window that moves with the days", at="consecutive_days"
+            )
         if (
             self.comparison is not None
             and self.comparison.measure is Measure.Z_SCORE
@@ -465,7 +535,7 @@ class Condition(_Strict):
     def _check_can_decide(self) -> None:
         """Refuse a threshold that no value can be beyond, or that every value is."""
         lowest, highest = self._bounds()
-        for threshold in (self.value, self.leave):
+        for at, threshold in (("value", self.value), ("leave", self.leave)):
             if threshold is None:
                 continue
             edges = [edge for edge in (lowest, highest, threshold, self.to) if edge is not None]
@@ -479,7 +549,8 @@ class Condition(_Strict):
                 known = "always" if answers == {True} else "never"
                 raise _refusal(
                     f"{self.metric} {self.operator} {threshold:g} is {known} true, so it decides "
-                    "nothing"
+                    "nothing",
+                    at=at,
                 )
 
     def _bounds(self) -> tuple[float, float]:
@@ -568,6 +639,7 @@ class Override(_Strict):
 
     business: BusinessId
     condition: Key
+    """The key of the condition."""
     value: Number | None = None
     to: Number | None = None
     leave: Number | None = None
@@ -587,6 +659,7 @@ class Filters(_Strict):
         Field(min_length=1),
         AfterValidator(_without_repeats),
     ] = ("active", "paused")
+    """Entities in these states."""
     ids: (
         Annotated[
             tuple[ShortText, ...],
@@ -595,12 +668,15 @@ class Filters(_Strict):
         ]
         | None
     ) = None
+    """Only these, by the id on the ad platform or of the business."""
     name_contains: ShortText | None = None
     name_lacks: ShortText | None = None
     landing_page_contains: ShortText | None = None
 
 
 class Pause(_Strict):
+    """Pause it on the ad platform."""
+
     kind: Literal["pause"]
 
 
@@ -618,29 +694,39 @@ class AdjustBudget(_Strict):
 
     kind: Literal["adjust_budget"]
     percent: Annotated[float, Field(strict=True, ge=-90, le=100)]
+    """Of the daily budget as it is; negative to lower it."""
     at_least: Money
+    """In the account's currency."""
     at_most: Money
+    """In the account's currency."""
 
     @model_validator(mode="after")
     def _check(self) -> Self:
         if self.percent == 0:
-            raise _refusal("a change by 0 percent is none")
+            raise _refusal("a change by 0 percent is none", at="percent")
         if self.at_least > self.at_most:
             raise _refusal(
                 f"the budget is to be at least {self.at_least:g} and at most {self.at_most:g}; "
-                "swap the two"
+                "swap the two",
+                at="at_least",
             )
         return self
 
 
 class Alert(_Strict):
+    """Tell people, in the channels that the agency has set up."""
+
     kind: Literal["alert"]
     message: Annotated[str, Field(max_length=500), AfterValidator(_checked_text)] = ""
+    """Said beside what was found."""
 
 
 class Webhook(_Strict):
+    """Send what was found to a program, signed."""
+
     kind: Literal["webhook"]
     url: Annotated[str, Field(max_length=2000), AfterValidator(_checked_webhook)]
+    """An https address."""
 
 
 Action = Annotated[
@@ -652,20 +738,21 @@ _OF_ADS: Final = (Pause, Resume, AdjustBudget)
 
 
 class Limits(_Strict):
-    """How far a rule may go by itself.
-
-    An entity is left alone for `cool_down_hours` after an action on it. Of one kind of action there
-    are at most `actions_per_day` (UTC), and `actions_per_account_per_day` in one ad account. The
-    rule is switched off when it would act on more than `breaker_share` of the entities it looked
-    at, `breaker_min_entities` or more, or when `breaker_errors` of its actions failed in a day.
-    """
+    """How far a rule may go by itself before it has to stop. Days are UTC."""
 
     cool_down_hours: Annotated[int, Field(strict=True, ge=0, le=8760)] = 24
+    """An entity is left alone for so long after an action on it."""
     actions_per_day: Annotated[int, Field(strict=True, ge=1, le=100_000)] = 50
+    """Of one kind of action, at most."""
     actions_per_account_per_day: Annotated[int, Field(strict=True, ge=1, le=100_000)] = 20
+    """Of one kind of action in one ad account, at most."""
     breaker_share: Share = 0.5
+    """The rule is switched off when it would act on more than this share of the entities that it
+    looked at."""
     breaker_min_entities: Annotated[int, Field(strict=True, ge=1, le=100_000)] = 5
+    """The share is not asked about when it would act on fewer than these."""
     breaker_errors: Annotated[int, Field(strict=True, ge=1, le=1000)] = 5
+    """The rule is switched off when so many of its actions failed in a day."""
 
 
 class OnData(_Strict):
@@ -679,6 +766,7 @@ class Cron(_Strict):
 
     kind: Literal["cron"]
     cron: Annotated[str, Field(max_length=100), AfterValidator(_checked_cron)]
+    """Minute, hour, day of the month, month and day of the week, such as 30 6 * * 1-5."""
 
 
 Schedule = Annotated[OnData | Cron, Field(discriminator="kind")]
@@ -696,25 +784,27 @@ class RuleStatus(StrEnum):
 
 
 class Rule(_Strict):
-    """When to do what, to which entities, of which businesses.
-
-    With `needs_approval` what it does to ads waits until a person has agreed. Of two rules that
-    want to act on one entity, that of the higher `priority` does.
-    """
+    """When to do what, to which entities, of which businesses."""
 
     name: Annotated[str, Field(min_length=1, max_length=80), AfterValidator(_checked_text)]
     scope: Scope
+    """The businesses that it is about."""
     overrides: Annotated[tuple[Override, ...], Field(max_length=10_000)] = ()
+    """Other thresholds for single businesses, by the key of a condition."""
     level: Level
+    """What it looks at, one by one."""
     filters: Filters = Filters()
     conditions: Node
     actions: Annotated[tuple[Action, ...], Field(min_length=1, max_length=10)]
     needs_approval: Annotated[bool, Field(strict=True)] = False
+    """What it does to ads waits until a person has agreed."""
     limits: Limits = Limits()
     schedule: Schedule = OnData(kind="on_data")
     status: RuleStatus = RuleStatus.DRAFT
-    shadow_until: date | None = None
+    shadow_until: Annotated[date | None, _when(status=[RuleStatus.SHADOW.value])] = None
+    """The last day that a shadow decides about."""
     priority: Annotated[int, Field(strict=True, ge=0, le=1000)] = 100
+    """Of two rules that want to act on one entity, that of the higher priority does."""
 
     @model_validator(mode="before")
     @classmethod
@@ -727,7 +817,10 @@ class Rule(_Strict):
     @model_validator(mode="after")
     def _check(self) -> Self:
         if (self.status is RuleStatus.SHADOW) != (self.shadow_until is not None):
-            raise _refusal("`shadow_until` is the day on which a shadow ends, and only of a shadow")
+            raise _refusal(
+                "`shadow_until` is the day on which a shadow ends, and only of a shadow",
+                at="shadow_until",
+            )
         self._check_actions()
         self._check_conditions()
         self._check_overrides()
@@ -736,24 +829,29 @@ class Rule(_Strict):
     def _check_actions(self) -> None:
         kinds = [action.kind for action in self.actions if action.kind != "webhook"]
         if len(set(kinds)) < len(kinds) or len(set(self.actions)) < len(self.actions):
-            raise _refusal("`actions` has the same action twice")
+            raise _refusal("it has the same action twice", at="actions")
         if "resume" in kinds and "pause" not in kinds:
-            raise _refusal("`actions` has resume without the pause that it would take back")
-        for action in self.actions:
+            raise _refusal("it has resume without the pause that it would take back", at="actions")
+        for index, action in enumerate(self.actions):
+            at = f"actions[{index}]"
             if isinstance(action, _OF_ADS) and self.level not in AD_LEVELS:
-                raise _refusal(f"`actions` has {action.kind}, which a {self.level} does not know")
+                raise _refusal(f"it is {action.kind}, which a {self.level} does not know", at=at)
             if isinstance(action, AdjustBudget) and self.level is Level.AD:
-                raise _refusal("`actions` has adjust_budget, and an ad has no budget of its own")
+                raise _refusal("it is adjust_budget, and an ad has no budget of its own", at=at)
 
     def _check_conditions(self) -> None:
         keys: set[str] = set()
         for path, condition in conditions_of(self.conditions):
             if condition.key in keys:
-                raise _refusal(f"{path}.key: {condition.key!r} names another condition already")
+                raise _refusal(
+                    f"{condition.key!r} names another condition already", at=f"{path}.key"
+                )
             if condition.key is not None:
                 keys.add(condition.key)
             if self.level is Level.BUSINESS and condition.measured_on is MeasuredOn.LANDING_PAGE:
-                raise _refusal(f"{path}.measured_on: a business has more than one landing page")
+                raise _refusal(
+                    "a business has more than one landing page", at=f"{path}.measured_on"
+                )
 
     def _check_overrides(self) -> None:
         by_key = {condition.key: condition for _, condition in conditions_of(self.conditions)}
@@ -761,17 +859,19 @@ class Rule(_Strict):
         for index, override in enumerate(self.overrides):
             path = f"overrides[{index}]"
             if (override.business, override.condition) in seen:
-                raise _refusal(f"{path}: the same condition of the same business comes twice")
+                raise _refusal("the same condition of the same business comes twice", at=path)
             seen.add((override.business, override.condition))
             if self.businesses is not None and override.business not in self.businesses:
-                raise _refusal(f"{path}: the rule is not about business {override.business!r}")
+                raise _refusal(f"the rule is not about business {override.business!r}", at=path)
             condition = by_key.get(override.condition)
             if condition is None:
-                raise _refusal(f"{path}: no condition has the key {override.condition!r}")
+                raise _refusal(f"no condition has the key {override.condition!r}", at=path)
             try:
                 condition.with_values(override)
             except ValidationError as error:
-                raise _refusal(f"{path}: {error.errors()[0]['msg']}") from None
+                wrong = error.errors()[0]
+                at = ".".join(filter(None, (path, wrong.get("ctx", {}).get("at"))))
+                raise _refusal(wrong["msg"], at=at) from None
 
     @property
     def businesses(self) -> tuple[str, ...] | None:
@@ -817,11 +917,11 @@ def _check_size(conditions: Any) -> None:
     while waiting:
         node, depth = waiting.pop()
         if depth > MAX_DEPTH:
-            raise _refusal(f"`conditions` is nested more than {MAX_DEPTH} deep")
+            raise _refusal(f"it is nested more than {MAX_DEPTH} deep", at="conditions")
         children = _children(node)
         count += not children
         if count > MAX_CONDITIONS:
-            raise _refusal(f"`conditions` has more than {MAX_CONDITIONS} of them")
+            raise _refusal(f"it has more than {MAX_CONDITIONS} of them", at="conditions")
         waiting.extend((child, depth + 1) for child in children)
 
 

@@ -151,12 +151,12 @@ def test_a_tree_of_the_largest_depth_and_size_is_a_rule() -> None:
 @pytest.mark.parametrize(
     ("tree", "words"),
     [
-        (nested(MAX_DEPTH + 1), "`conditions` is nested more than 8 deep"),
-        (nested(900), "`conditions` is nested more than 8 deep"),
-        (endless(), "`conditions` is nested more than 8 deep"),
+        (nested(MAX_DEPTH + 1), "conditions: it is nested more than 8 deep"),
+        (nested(900), "conditions: it is nested more than 8 deep"),
+        (endless(), "conditions: it is nested more than 8 deep"),
         (
             {"all": [{"any": [condition()] * 26}, {"any": [condition()] * 25}]},
-            "`conditions` has more than 50 of them",
+            "conditions: it has more than 50 of them",
         ),
         ({"all": []}, "conditions.all: it needs at least 1"),
         ({"all": [condition()], "any": [condition()]}, "conditions.any: there is no such field"),
@@ -188,8 +188,8 @@ Z_SCORE = {"against": PREVIOUS, "measure": "z_score"}
         (condition(value=None), "[0].value: None should be a valid number"),
         (condition(operator="=>"), "[0].operator: '=>' should be '>', '>='"),
         (condition(colour="red"), "[0].colour: there is no such field"),
-        (condition(operator="between"), "[0]: `to` is the upper end"),
-        (condition(to=3), "[0]: `to` is the upper end"),
+        (condition(operator="between"), "[0].to: `to` is the upper end"),
+        (condition(to=3), "[0].to: `to` is the upper end"),
         (condition(operator="between", value=5, to=3), "the range is from 5 to 3; swap the two"),
         # Windows
         (condition(window={"kind": "today"}), "[0].window: its `kind` is one of 'yesterday'"),
@@ -215,13 +215,19 @@ Z_SCORE = {"against": PREVIOUS, "measure": "z_score"}
                 window={"kind": "fixed", "start": "2026-03-01", "end": "2026-03-02"},
                 consecutive_days=2,
             ),
-            "[0]: `consecutive_days` needs a window that moves",
+            "[0].consecutive_days: `consecutive_days` needs a window that moves",
         ),
         # Guards
         (condition(consecutive_days=0), "[0].consecutive_days: 0 should be greater"),
         (condition(consecutive_days=32), "[0].consecutive_days: 32 should be less"),
-        (condition(min_sessions=10), "[0]: `min_sessions` counts sessions of Clarity and spend"),
-        (condition(measured_on="business"), "[0]: `measured_on` is for metrics of Clarity"),
+        (
+            condition(min_sessions=10),
+            "[0].min_sessions: `min_sessions` counts sessions of Clarity and spend",
+        ),
+        (
+            condition(measured_on="business"),
+            "[0].measured_on: `measured_on` is for metrics of Clarity",
+        ),
         (condition(RATE, min_coverage=1.1), "[0].min_coverage: 1.1 should be less"),
         (condition(RATE, min_coverage=0), "[0].min_coverage: 0 should be greater"),
         (condition(max_age_days=-1), "[0].max_age_days: -1 should be greater"),
@@ -243,11 +249,11 @@ Z_SCORE = {"against": PREVIOUS, "measure": "z_score"}
         # Comparisons
         (
             condition(comparison={"against": "baseline", "measure": "percent"}),
-            "[0].comparison: `days` says how long a baseline is",
+            "[0].comparison.days: `days` says how long a baseline is",
         ),
         (
             condition(comparison={**PERCENT, "days": 3}),
-            "[0].comparison: `days` says how long a baseline is",
+            "[0].comparison.days: `days` says how long a baseline is",
         ),
         (
             condition(comparison={"against": "baseline", "days": 2, "measure": "z_score"}),
@@ -332,8 +338,11 @@ KEYED = condition(RATE, ">", 0.3, key="rage", leave=0.2)
         ({"actions": []}, "actions: it needs at least 1"),
         ({"actions": [{"kind": "delete"}]}, "actions[0]: its `kind` is one of 'pause'"),
         ({"actions": [{"kind": "pause"}, {"kind": "pause"}]}, "the same action twice"),
-        ({"actions": [{"kind": "resume"}]}, "resume without the pause"),
-        ({"actions": [{"kind": "pause"}], "level": "business"}, "pause, which a business does not"),
+        ({"actions": [{"kind": "resume"}]}, "actions: it has resume without the pause"),
+        (
+            {"actions": [{"kind": "pause"}], "level": "business"},
+            "actions[0]: it is pause, which a b",
+        ),
         (
             {"actions": [{"kind": "pause"}], "level": "landing_page"},
             "pause, which a landing_page does not know",
@@ -351,7 +360,7 @@ KEYED = condition(RATE, ">", 0.3, key="rage", leave=0.2)
         ({"overrides": [{"business": "acme", "condition": "rage"}]}, "it changes nothing"),
         (
             {"overrides": [{"business": "acme", "condition": "rage", "value": 0.1}]},
-            "overrides[0]: `leave` is 0.2 and must be below `value`, 0.1",
+            "overrides[0].leave: `leave` is 0.2 and must be below `value`, 0.1",
         ),
         (
             {"overrides": [{"business": "acme", "condition": "rage", "value": 1}] * 2},

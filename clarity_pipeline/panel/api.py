@@ -6,7 +6,14 @@ from typing import Final
 
 from fastapi import APIRouter
 
-from clarity_pipeline.panel import api_ads, api_agency, api_connection, api_document, api_figures
+from clarity_pipeline.panel import (
+    api_ads,
+    api_agency,
+    api_connection,
+    api_document,
+    api_figures,
+    api_rules,
+)
 
 of_business: Final = APIRouter()
 """What there is of one business; included below its id for the agency, without one for clients."""
@@ -21,7 +28,9 @@ purging: Final = api_connection.purging
 of_agency: Final = APIRouter()
 """What is about the agency as a whole."""
 
-for _subject in (api_agency.router, api_ads.router):
+for _subject in (api_agency.router, api_ads.router, api_rules.router):
     of_agency.include_router(_subject)
 
+rule_visibility: Final = api_rules.visibility
+rules_of_client: Final = api_rules.of_client
 public: Final = api_document.router

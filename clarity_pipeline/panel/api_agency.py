@@ -110,9 +110,13 @@ async def _sent_bytes(request: Request) -> bytes:
     return await request.body()
 
 
+SentBytes = Annotated[bytes, Depends(_sent_bytes)]
+"""The body as it was sent."""
+
+
 @router.post("/connections", openapi_extra=_LIST_OF_CONNECTIONS | problems(InvalidConnectionList))
 def connect_businesses(
-    request: Request, services: Services, content: Annotated[bytes, Depends(_sent_bytes)]
+    request: Request, services: Services, content: SentBytes
 ) -> ManyConnectedTold:
     """Connect up to 1,000 businesses from CSV text, all of them or none. Spends no call.
 

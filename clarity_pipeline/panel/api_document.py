@@ -13,6 +13,7 @@ from pydantic.json_schema import models_json_schema
 from starlette.responses import JSONResponse, Response
 
 from clarity_pipeline.domain.errors import ClarityError, UnknownBusiness
+from clarity_pipeline.domain.rules.model import Rule
 from clarity_pipeline.panel.api_models import ProblemDocument
 from clarity_pipeline.panel.errors import (
     FormExpired,
@@ -40,6 +41,7 @@ _TAGS: Final = [
     {"name": "Syncs", "description": "Asking for a sync, and what became of each."},
     {"name": "Figures", "description": "What was collected; as JSON, or as CSV."},
     {"name": "Ads", "description": "Campaigns, ad sets, ads, their numbers, and ad accounts."},
+    {"name": "Rules", "description": "What rules say, what they decided, what they want done."},
     {"name": "Agency", "description": "All businesses, and who did what."},
 ]
 
@@ -74,8 +76,11 @@ def api_document(app: FastAPI) -> dict[str, Any]:
         for method, operation in operations.items():
             _complete(operation, path=path, method=method)
     components = document["components"]
+    # Of a rule what may be sent, which leaves more open than what is told.
     _, own = models_json_schema(
-        [(ProblemDocument, "validation")], ref_template=_REFERENCE, by_alias=True
+        [(ProblemDocument, "validation"), (Rule, "validation")],
+        ref_template=_REFERENCE,
+        by_alias=True,
     )
     schemas: dict[str, Any] = components["schemas"] | own["$defs"]
     for unused in ("HTTPValidationError", "ValidationError"):

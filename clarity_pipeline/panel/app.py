@@ -20,6 +20,7 @@ from clarity_pipeline.panel import (
     account_pages,
     api,
     audit_pages,
+    client_rule_pages,
     connection_pages,
     data_pages,
     history_pages,
@@ -27,6 +28,12 @@ from clarity_pipeline.panel import (
     overview_pages,
     people_pages,
     purge_pages,
+    rule_action_pages,
+    rule_backtest_pages,
+    rule_builder_pages,
+    rule_decision_pages,
+    rule_pages,
+    rules_pages,
     sign_in_pages,
 )
 from clarity_pipeline.panel.browser_safety import BodyLimit, BrowserSafety, KnownHosts
@@ -64,6 +71,16 @@ def create_app(services: PanelServices) -> FastAPI:
     for pages in (people_pages.router, key_pages.router, audit_pages.router):
         app.include_router(pages, dependencies=[allow(Audience.AGENCY_PEOPLE)])
     app.include_router(overview_pages.router, dependencies=[allow(Audience.AGENCY)])
+    # What has a name comes before what has a number: addresses are tried in this order.
+    for pages in (
+        rules_pages.router,
+        rule_decision_pages.router,
+        rule_action_pages.router,
+        rule_builder_pages.router,
+        rule_pages.router,
+        rule_backtest_pages.router,
+    ):
+        app.include_router(pages, dependencies=[allow(Audience.AGENCY)])
     app.include_router(
         purge_pages.router,
         prefix="/agency/businesses/{business_id}/clarity",
@@ -74,6 +91,7 @@ def create_app(services: PanelServices) -> FastAPI:
             pages, prefix="/agency/businesses/{business_id}/clarity", dependencies=AGENCY_BUSINESS
         )
         app.include_router(pages, prefix="/client/clarity", dependencies=CLIENT_BUSINESS)
+    app.include_router(client_rule_pages.router, prefix="/client", dependencies=CLIENT_BUSINESS)
     app.include_router(
         api.of_business,
         prefix="/api/agency/businesses/{business_id}/clarity",
@@ -85,6 +103,12 @@ def create_app(services: PanelServices) -> FastAPI:
         prefix="/api/agency/businesses/{business_id}/clarity",
         dependencies=AGENCY_BUSINESS,
     )
+    app.include_router(
+        api.rule_visibility,
+        prefix="/api/agency/businesses/{business_id}",
+        dependencies=AGENCY_BUSINESS,
+    )
+    app.include_router(api.rules_of_client, prefix="/api/client", dependencies=CLIENT_BUSINESS)
     app.include_router(api.of_agency, prefix="/api/agency", dependencies=[allow(Audience.AGENCY)])
     app.include_router(api.public, prefix="/api", dependencies=[allow(Audience.PUBLIC)])
     app.mount("/static", StaticFiles(directory=STATIC_DIRECTORY), name="static")

@@ -5,6 +5,7 @@ from __future__ import annotations
 from fastapi import Request
 
 from clarity_pipeline.domain.audit import AuditAction
+from clarity_pipeline.operations.rules import Editor
 from clarity_pipeline.panel.guard import current_principal, remote_address
 from clarity_pipeline.panel.services import services_of
 from clarity_pipeline.store.audit_log import record_audit
@@ -27,4 +28,13 @@ def audit(
         business_id=business_id,
         detail=detail or None,
         remote_address=remote_address(request),
+    )
+
+
+def editor_of(request: Request) -> Editor:
+    """Who changes a rule by this request; the change itself keeps record of it."""
+    return Editor(
+        name=current_principal(request).label,
+        remote_address=remote_address(request),
+        can_sign_webhooks=services_of(request).settings.can_sign_webhooks,
     )

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import timedelta
 from http import HTTPStatus
@@ -12,6 +14,7 @@ from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 
 from clarity_pipeline.domain.errors import (
+    ActionNotWaiting,
     AlreadySetUp,
     AuthenticationFailed,
     ClarityError,
@@ -21,15 +24,20 @@ from clarity_pipeline.domain.errors import (
     ExportError,
     InputError,
     InvalidConnectionList,
+    InvalidRule,
     NotConnected,
     PurgeRefused,
     QuotaRefused,
+    RuleChanged,
     SecretKeyError,
     StoreError,
     SyncDisabled,
+    UnknownAction,
     UnknownAdAccount,
     UnknownApiKey,
     UnknownBusiness,
+    UnknownDecision,
+    UnknownRule,
     UnknownSyncRequest,
     UnknownUser,
 )
@@ -103,6 +111,13 @@ class PurgeUnconfirmed(ClarityError):
         )
 
 
+class RulesNotShown(ClarityError):
+    code = "rules_not_shown"
+
+    def __init__(self) -> None:
+        super().__init__("Your agency keeps its rules to itself; ask it to show them to you.")
+
+
 _STATUS: Final[dict[type[ClarityError], HTTPStatus]] = {
     NotSignedIn: HTTPStatus.UNAUTHORIZED,
     WrongCredentials: HTTPStatus.UNAUTHORIZED,
@@ -115,6 +130,12 @@ _STATUS: Final[dict[type[ClarityError], HTTPStatus]] = {
     UnknownUser: HTTPStatus.NOT_FOUND,
     UnknownApiKey: HTTPStatus.NOT_FOUND,
     UnknownAdAccount: HTTPStatus.NOT_FOUND,
+    UnknownRule: HTTPStatus.NOT_FOUND,
+    UnknownDecision: HTTPStatus.NOT_FOUND,
+    RulesNotShown: HTTPStatus.NOT_FOUND,
+    UnknownAction: HTTPStatus.NOT_FOUND,
+    ActionNotWaiting: HTTPStatus.CONFLICT,
+    RuleChanged: HTTPStatus.CONFLICT,
     AlreadySetUp: HTTPStatus.CONFLICT,
     NotConnected: HTTPStatus.CONFLICT,
     SyncDisabled: HTTPStatus.CONFLICT,
@@ -144,6 +165,11 @@ _PANEL_SENTENCES: Final[dict[type[ClarityError], str]] = {
     UnknownUser: "There is no such user.",
     UnknownApiKey: "There is no such API key.",
     UnknownAdAccount: "No such ad account is connected.",
+    UnknownAction: "There is no such action.",
+    ActionNotWaiting: (
+        "This action does not wait for anybody to agree any more; load the page again."
+    ),
+    UnknownRule: "There is no such rule, or no such version of it.",
     NotConnected: "This business is not connected to Clarity; give its project id and API token.",
     SecretKeyError: (
         "The key with which tokens are stored cannot be used, so nothing was asked or stored; "
@@ -245,14 +271,23 @@ def _clarity_problem(error: ClarityError) -> Problem:
     if status is HTTPStatus.SERVICE_UNAVAILABLE:
         headers["Retry-After"] = str(_TRY_AGAIN_SECONDS)
     sentences = (_PANEL_SENTENCES.get(base) for base in type(error).__mro__)
-    bad_rows = error.bad_rows if isinstance(error, InvalidConnectionList) else ()
     return Problem(
         status,
         error.code,
         next((sentence for sentence in sentences if sentence), str(error)),
         headers,
-        tuple({"line": row.line, "message": row.reason} for row in bad_rows),
+        tuple(_parts(error)),
     )
+
+
+def _parts(error: ClarityError) -> Iterator[dict[str, str | int]]:
+    """The parts of a request that cannot be used, where the error knows them."""
+    if isinstance(error, InvalidConnectionList):
+        yield from ({"line": row.line, "message": row.reason} for row in error.bad_rows)
+    if isinstance(error, InvalidRule):
+        for field in error.bad_fields:
+            names = [name for name in re.split(r"[.\[\]]+", field.path) if name]
+            yield {"pointer": "/".join(["body", *names]), "message": field.reason}
 
 
 def _invalid_request(error: RequestValidationError) -> Problem:

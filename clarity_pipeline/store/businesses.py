@@ -7,9 +7,10 @@ from collections.abc import Collection, Generator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Any
 
 import psycopg
-from sqlalchemy import Connection, insert, select, update
+from sqlalchemy import Connection, Row, insert, select, update
 from sqlalchemy.exc import IntegrityError
 
 from clarity_pipeline.domain.connections import parse_business_id
@@ -20,11 +21,15 @@ from clarity_pipeline.store.schema import businesses
 
 @dataclass(frozen=True, slots=True)
 class Business:
-    """A client business; `created_at` is UTC."""
+    """A client business; `created_at` is UTC.
+
+    `client_sees_rules` says whether its people see the rules about it.
+    """
 
     id: str
     name: str
     created_at: datetime
+    client_sees_rules: bool = False
 
 
 def add_business(database: Database, *, business_id: str, name: str, now: datetime) -> Business:
@@ -45,7 +50,7 @@ def list_businesses(database: Database) -> list[Business]:
     """All businesses, by id."""
     with database.reading() as connection:
         rows = connection.execute(select(businesses).order_by(businesses.c.id))
-        return [Business(id=row.id, name=row.name, created_at=row.created_at) for row in rows]
+        return [_business(row) for row in rows]
 
 
 def get_business(database: Database, business_id: str) -> Business:
@@ -54,7 +59,7 @@ def get_business(database: Database, business_id: str) -> Business:
         row = connection.execute(select(businesses).where(businesses.c.id == business_id)).first()
     if row is None:
         raise UnknownBusiness(business_id)
-    return Business(id=row.id, name=row.name, created_at=row.created_at)
+    return _business(row)
 
 
 def missing_businesses(database: Database, business_ids: Collection[str]) -> list[str]:
@@ -136,3 +141,12 @@ def lock_businesses(connection: Connection, business_ids: Collection[str]) -> No
     )
     for missing in sorted(wanted.difference(known)):
         raise UnknownBusiness(missing)
+
+
+def _business(row: Row[Any]) -> Business:
+    return Business(
+        id=row.id,
+        name=row.name,
+        created_at=row.created_at,
+        client_sees_rules=row.client_sees_rules,
+    )

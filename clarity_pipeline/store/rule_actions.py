@@ -180,6 +180,31 @@ def list_actions(
         return [_stored(row) for row in connection.execute(statement)]
 
 
+def actions_of_decision(
+    database: Database, *, evaluation_id: int, position: int
+) -> list[OutboxAction]:
+    """The actions that a decision called for, the oldest first."""
+    statement = (
+        select(rule_actions)
+        .where(rule_actions.c.evaluation_id == evaluation_id)
+        .order_by(rule_actions.c.id)
+    )
+    with database.reading() as connection:
+        actions = [_stored(row) for row in connection.execute(statement)]
+    return [each for each in actions if position in each.positions]
+
+
+def waiting_counts(database: Database) -> dict[int, int]:
+    """How many actions of each rule wait for a person to agree; rules without any are left out."""
+    counting = (
+        select(rule_actions.c.rule_id, func.count().label("waiting"))
+        .where(rule_actions.c.status == ActionStatus.WAITING.value)
+        .group_by(rule_actions.c.rule_id)
+    )
+    with database.reading() as connection:
+        return {row.rule_id: row.waiting for row in connection.execute(counting)}
+
+
 def has_open_actions(database: Database) -> bool:
     """Whether anything waits, for a person or to be sent."""
     is_open = rule_actions.c.status.in_([ActionStatus.WAITING.value, ActionStatus.PENDING.value])

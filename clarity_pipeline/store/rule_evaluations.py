@@ -15,7 +15,7 @@ from datetime import date, datetime, timedelta
 from functools import cached_property
 from typing import Any, Final
 
-from sqlalchemy import Connection, Row, and_, func, or_, select, true
+from sqlalchemy import Connection, Row, and_, func, or_, select, true, tuple_
 
 from clarity_pipeline.domain.errors import EvidenceCorrupt, UnknownDecision
 from clarity_pipeline.domain.rules.actions import Mode, PlannedAction
@@ -383,6 +383,22 @@ def list_decisions(
         )
     with database.reading() as connection:
         return [_logged(row) for row in connection.execute(statement)]
+
+
+def names_in_log(
+    database: Database, decisions: Collection[tuple[int, int]]
+) -> dict[tuple[int, int], str]:
+    """How the entities of decisions are called, by evaluation and position, as far as logged."""
+    log = rule_decisions.c
+    statement = select(log.evaluation_id, log.position, log.entity_name).where(
+        tuple_(log.evaluation_id, log.position).in_(decisions)
+    )
+    with database.reading() as connection:
+        return {
+            (row.evaluation_id, row.position): row.entity_name
+            for row in connection.execute(statement)
+            if row.entity_name
+        }
 
 
 def read_decision(database: Database, address: str) -> StoredDecision:

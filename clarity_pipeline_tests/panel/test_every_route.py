@@ -42,6 +42,28 @@ ROUTES: Final[Mapping[str, Audience]] = {
     "POST /agency/connect-many": Audience.AGENCY,
     "GET /agency/businesses/{business_id}/clarity/purge": Audience.AGENCY,
     "POST /agency/businesses/{business_id}/clarity/purge": Audience.AGENCY,
+    "GET /agency/rules": Audience.AGENCY,
+    "POST /agency/rules": Audience.AGENCY,
+    "GET /agency/rules/new": Audience.AGENCY,
+    "POST /agency/rules/preview": Audience.AGENCY,
+    "POST /agency/rules/switch": Audience.AGENCY,
+    "POST /agency/rules/visibility": Audience.AGENCY,
+    "GET /agency/rules/decisions": Audience.AGENCY,
+    "GET /agency/rules/decisions/{address}": Audience.AGENCY,
+    "GET /agency/rules/actions": Audience.AGENCY,
+    "POST /agency/rules/actions/{action_id}/approve": Audience.AGENCY,
+    "POST /agency/rules/actions/{action_id}/reject": Audience.AGENCY,
+    "GET /agency/rules/{rule_id}": Audience.AGENCY,
+    "POST /agency/rules/{rule_id}": Audience.AGENCY,
+    "GET /agency/rules/{rule_id}/edit": Audience.AGENCY,
+    "GET /agency/rules/{rule_id}/versions": Audience.AGENCY,
+    "GET /agency/rules/{rule_id}/backtest": Audience.AGENCY,
+    "GET /agency/rules/{rule_id}/backtest-days.csv": Audience.AGENCY,
+    "GET /agency/rules/{rule_id}/backtest-entities.csv": Audience.AGENCY,
+    "POST /agency/rules/{rule_id}/status": Audience.AGENCY,
+    "POST /agency/rules/{rule_id}/archive": Audience.AGENCY,
+    "GET /client/rules": Audience.CLIENT,
+    "GET /client/rules/decisions/{address}": Audience.CLIENT,
     "GET /api/openapi.json": Audience.PUBLIC,
     "GET /api/agency/businesses": Audience.AGENCY,
     "POST /api/agency/businesses": Audience.AGENCY,
@@ -55,6 +77,27 @@ ROUTES: Final[Mapping[str, Audience]] = {
     "DELETE /api/agency/ads/accounts/{account_id}": Audience.AGENCY,
     "GET /api/agency/businesses/{business_id}/clarity/history": Audience.AGENCY,
     "POST /api/agency/businesses/{business_id}/clarity/purge": Audience.AGENCY,
+    "PUT /api/agency/businesses/{business_id}/rules/visibility": Audience.AGENCY,
+    "GET /api/agency/rules": Audience.AGENCY,
+    "POST /api/agency/rules": Audience.AGENCY,
+    "GET /api/agency/rules/schema": Audience.AGENCY,
+    "GET /api/agency/rules/switch": Audience.AGENCY,
+    "PUT /api/agency/rules/switch": Audience.AGENCY,
+    "POST /api/agency/rules/preview": Audience.AGENCY,
+    "GET /api/agency/rules/decisions": Audience.AGENCY,
+    "GET /api/agency/rules/decisions/{address}": Audience.AGENCY,
+    "GET /api/agency/rules/actions": Audience.AGENCY,
+    "POST /api/agency/rules/actions/{action_id}/approve": Audience.AGENCY,
+    "POST /api/agency/rules/actions/{action_id}/reject": Audience.AGENCY,
+    "GET /api/agency/rules/{rule_id}": Audience.AGENCY,
+    "PUT /api/agency/rules/{rule_id}": Audience.AGENCY,
+    "PUT /api/agency/rules/{rule_id}/status": Audience.AGENCY,
+    "POST /api/agency/rules/{rule_id}/archive": Audience.AGENCY,
+    "GET /api/agency/rules/{rule_id}/versions": Audience.AGENCY,
+    "GET /api/agency/rules/{rule_id}/backtest": Audience.AGENCY,
+    "GET /api/client/rules": Audience.CLIENT,
+    "GET /api/client/rules/decisions": Audience.CLIENT,
+    "GET /api/client/rules/decisions/{address}": Audience.CLIENT,
 }
 """Whom every route is for, except those of a business."""
 
@@ -223,7 +266,15 @@ def test_a_client_reaches_no_business_but_its_own_whatever_it_sends(panel: Panel
 def _ask(browser: TestClient, route: str) -> Answer:
     method, path = route.split(" ")
     reply = browser.request(
-        method, path.format(business_id="acme", request_id=1, account_id="meta:act_1")
+        method,
+        path.format(
+            business_id="acme",
+            request_id=1,
+            account_id="meta:act_1",
+            rule_id=1,
+            action_id=1,
+            address="1-0",
+        ),
     )
     assert reply.status_code < 500, route
     # Signing out leads there too, but takes the cookie away.

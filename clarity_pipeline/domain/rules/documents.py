@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping, Sequence
 from enum import StrEnum
 from typing import Any, Final, cast
@@ -17,6 +18,10 @@ MAX_DOCUMENT_CHARACTERS: Final = 2_000_000
 """Room for ten thousand overrides."""
 
 _FLOATS_WITH_EVERY_INTEGER: Final = 2**53
+
+
+_WHAT_IT_IS: Final = re.compile("^(Input|String) ")
+"""How pydantic's sentences begin; ours begin with the path."""
 
 
 def parse_rule(document: str | bytes | Mapping[str, Any]) -> Rule:
@@ -149,12 +154,14 @@ def _reason(error: ErrorDetails) -> str:
             return "its `kind` is missing"
         case "union_tag_invalid":
             return f"its `kind` is one of {error.get('ctx', {}).get('expected_tags')}"
+        case "string_too_short" if not error["input"]:
+            return "it is empty"
         case "too_short":
             return f"it needs at least {error.get('ctx', {}).get('min_length')}"
         case _:
             # Whoever knows the address of a webhook can call it.
             shown = "" if "url" in error["loc"] else _shown(error["input"])
-            return f"{shown}{error['msg'].removeprefix('Input ')}"
+            return f"{shown}{_WHAT_IT_IS.sub('', error['msg'])}"
 
 
 def _shown(given: object) -> str:

@@ -56,7 +56,7 @@ _OPERATORS: Final[Mapping[str, str]] = {
     "not_between": "outside {} to {}",
 }
 
-_REASONS: Final[Mapping[Reason, str]] = {
+REASONS: Final[Mapping[Reason, str]] = {
     Reason.NO_BUSINESS: "it belongs to no business",
     Reason.NOT_CONNECTED: "Clarity is not connected",
     Reason.DISABLED: "Clarity's sync is switched off",
@@ -203,7 +203,7 @@ def _threshold(condition: Condition, threshold: float) -> str:
 
 def _why(finding: Finding) -> str:
     assert finding.reason is not None
-    words = _REASONS[finding.reason]
+    words = REASONS[finding.reason]
     if finding.consecutive_days > 0:
         # The numbers at hand are those of the latest day, which was fine.
         return f"on an earlier day {words}"

@@ -20,6 +20,7 @@ from urllib.parse import urlsplit
 from pydantic import (
     AfterValidator,
     BaseModel,
+    BeforeValidator,
     ConfigDict,
     Discriminator,
     Field,
@@ -173,6 +174,8 @@ def _without_repeats(values: tuple[Any, ...]) -> tuple[Any, ...]:
     return values
 
 
+_DAY: Final = re.compile(r"\d{4}-\d{2}-\d{2}", re.ASCII)
+
 _CRON_FIELDS: Final = ((0, 59), (0, 23), (1, 31), (1, 12), (0, 7))
 _CRON_PART: Final = re.compile(r"(\*|(\d{1,2})(?:-(\d{1,2}))?)(?:/(\d{1,2}))?", re.ASCII)
 
@@ -227,6 +230,16 @@ def _title_of_model(model: type) -> str:
     return re.sub(r"(?<=[a-z])(?=[A-Z])", " ", model.__name__).capitalize()
 
 
+def _written_day(day: Any) -> Any:
+    """pydantic would also take a number of seconds for a day."""
+    if isinstance(day, str):
+        if not _DAY.fullmatch(day):
+            raise _refusal("a day is written as YYYY-MM-DD")
+    elif type(day) is not date:
+        raise _refusal("a day is text, written as YYYY-MM-DD")
+    return day
+
+
 class _Strict(BaseModel):
     """Titles and docstrings of fields go into the JSON Schema, and from there into the form in
     which people build a rule. `x-when` says of which other values of its fellows a field makes
@@ -249,6 +262,7 @@ def _when(**fellows: Any) -> Any:
 
 # Numbers are strict: text and booleans would be taken for numbers otherwise.
 Number = Annotated[float, Field(strict=True), AfterValidator(_positive_zero)]
+Day = Annotated[date, BeforeValidator(_written_day)]
 DayCount = Annotated[int, Field(strict=True, ge=1, le=MAX_WINDOW_DAYS)]
 Share = Annotated[float, Field(strict=True, gt=0, le=1)]
 Money = Annotated[float, Field(strict=True, gt=0, le=1e12)]
@@ -320,8 +334,8 @@ class FixedRange(_Strict):
     """From one day to another, both included. Unknown until the last of them is over."""
 
     kind: Literal["fixed"]
-    start: date
-    end: date
+    start: Day
+    end: Day
 
     @property
     def days(self) -> int:
@@ -801,7 +815,7 @@ class Rule(_Strict):
     limits: Limits = Limits()
     schedule: Schedule = OnData(kind="on_data")
     status: RuleStatus = RuleStatus.DRAFT
-    shadow_until: Annotated[date | None, _when(status=[RuleStatus.SHADOW.value])] = None
+    shadow_until: Annotated[Day | None, _when(status=[RuleStatus.SHADOW.value])] = None
     """The last day that a shadow decides about."""
     priority: Annotated[int, Field(strict=True, ge=0, le=1000)] = 100
     """Of two rules that want to act on one entity, that of the higher priority does."""

@@ -79,6 +79,19 @@ NO_VISITS: Final = DailySums(
 )
 """The sums of a landed slice without rows: nobody came, which is data."""
 
+SUMMED_COLUMNS: Final = (
+    "url",
+    "sessions",
+    "pages_per_session",
+    "scroll_depth",
+    "engagement_time_ms",
+    "dead_clicks",
+    "rage_clicks",
+    "excessive_scroll",
+    "quick_backs",
+)
+"""The columns of daily-metrics rows that sums are made of."""
+
 _COUNTED: Final = ("sessions", "rage_clicks", "dead_clicks", "excessive_scroll", "quick_backs")
 _RATES: Final = {
     "rage_click_sessions": "rage_clicks",
@@ -200,7 +213,7 @@ def aggregate_business_day(
 ) -> BusinessDay | None:
     """The sums of a business-day; None without a landed slice.
 
-    `url_device` and `overview` are frames of daily-metrics rows (METRIC_COLUMNS), None where
+    `url_device` and `overview` are frames of daily-metrics rows (SUMMED_COLUMNS), None where
     that slice did not land. A landed frame without rows is a day without visits. The overview's
     true totals replace those of the URL + Device slice unless they do not even say how many
     sessions there were.
@@ -228,7 +241,7 @@ def aggregate_business_day(
 
 
 def aggregate_url_days(url_device: pd.DataFrame) -> list[UrlDay]:
-    """The sums of every page of a URL + Device frame (`url` and METRIC_COLUMNS), sorted by URL.
+    """The sums of every page of a URL + Device frame (SUMMED_COLUMNS), sorted by URL.
 
     Devices of a page are added up. Rows without a URL count for the business alone. Pages that
     only bots saw are kept, with the sessions that Traffic gives them (0).

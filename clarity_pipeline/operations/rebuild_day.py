@@ -13,6 +13,7 @@ import pandas as pd
 
 from clarity_pipeline.domain.aggregates import (
     AGGREGATES_VERSION,
+    SUMMED_COLUMNS,
     aggregate_business_day,
     aggregate_url_days,
 )
@@ -469,6 +470,7 @@ def _frame(database: Database, state: SliceState | None) -> pd.DataFrame | None:
         business_id=state.business_id,
         day=state.day,
         dimension_set=state.dimension_set,
+        columns=SUMMED_COLUMNS,
     )
 
 

@@ -379,6 +379,15 @@ def test_rows_about_an_entity_complete_each_other() -> None:
     }
 
 
+def test_the_same_text_under_another_name_says_something_else() -> None:
+    gathered = gather({**AD, "name": "6"}, {**AD, "parent_id": "6"})
+    assert gathered.facts["meta:7"].said == {
+        "level": Level.AD,
+        "name": "6",
+        "parent_id": "meta:6",
+    }
+
+
 @pytest.mark.parametrize(
     ("first", "second", "reason"),
     [

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import date, timedelta
@@ -210,6 +211,10 @@ def test_a_day_of_which_something_else_is_told_keeps_what_was_known(database: Da
     ad_entities.upsert_metrics(database, [of_shop], now=LATER)
     assert stored_days(database)[0][2:7] == (9.0, None, None, None, 30.0)
     assert stored_days(database)[0][7] == {"leads": 2.0, "calls": 5.0, "orders": 1}
+    before = AdDay(entity_id="meta:1", day=DAY - timedelta(1), spend=1.0)
+    for bare in (before, replace(before, further={"leads": 1.0})):
+        ad_entities.upsert_metrics(database, [bare], now=NOW)
+    assert stored_days(database)[0][7] == {"leads": 1.0}
     for again in (of_shop, AdDay(entity_id="meta:1", day=DAY)):
         counts = ad_entities.upsert_metrics(database, [again], now=LATER)
         assert counts == WriteCounts(unchanged=1)
@@ -225,21 +230,25 @@ def test_a_deleted_entity_keeps_its_days(database: Database) -> None:
     assert frame["spend"].tolist() == [1.0]
 
 
-def test_of_many_who_import_the_same_at_once_one_writes_it(database: Database) -> None:
-    entities = [entity(number) for number in range(50)]
-    days = [AdDay(entity_id=each.id, day=DAY, spend=1.0) for each in entities]
+def test_two_who_import_the_same_do_it_one_after_the_other(database: Database) -> None:
+    """The second of them is there before the first is done, and waits for it."""
+    counts: list[WriteCounts] = []
 
-    def import_all(_: int) -> tuple[WriteCounts, WriteCounts]:
-        return (
-            ad_entities.upsert_entities(database, entities, now=NOW),
-            ad_entities.upsert_metrics(database, days, now=NOW),
-        )
+    def import_too() -> None:
+        counts.append(ad_entities.upsert_entities(database, [entity(1)], now=NOW))
 
-    counts = all_at_once(import_all, range(6))
-    for kind in (0, 1):
-        written = [each[kind] for each in counts]
-        assert sum(each.inserted for each in written) == 50
-        assert {each.updated for each in written} == {0}
+    second = threading.Thread(target=import_too)
+
+    def change(before: Mapping[str, AdEntity]) -> Sequence[AdEntity]:
+        assert before == {}
+        second.start()
+        second.join(0.5)
+        assert second.is_alive()
+        return [entity(1)]
+
+    first = ad_entities.change_entities(database, entity_ids=["meta:1"], change=change, now=NOW)
+    second.join()
+    assert (first, counts) == (WriteCounts(inserted=1), [WriteCounts(unchanged=1)])
 
 
 def test_an_action_meanwhile_is_neither_lost_nor_waited_for_in_vain(database: Database) -> None:

@@ -96,9 +96,10 @@ def insert_all_actions(
         return 0
     upsert = postgresql_insert if connection.dialect.name == "postgresql" else sqlite_insert
     statement = upsert(rule_actions).on_conflict_do_nothing(index_elements=["idempotency_key"])
-    stood = _count_of(connection, by_evaluation)
+    evaluation_ids = {id_ for id_, actions in by_evaluation.items() if actions}
+    stood = _count_of(connection, evaluation_ids)
     connection.execute(statement, rows)
-    return _count_of(connection, by_evaluation) - stood
+    return _count_of(connection, evaluation_ids) - stood
 
 
 def recent_actions(

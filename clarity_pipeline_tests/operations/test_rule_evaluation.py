@@ -44,6 +44,7 @@ from clarity_pipeline_tests.rule_worlds import (
     put_ad,
     put_days,
 )
+from clarity_pipeline_tests.store.statements import counted_queries
 from clarity_pipeline_tests.stored_days import store_day, store_pages, sums
 
 RAGE = condition("clarity_rage_click_rate", value=0.3)
@@ -201,6 +202,13 @@ def test_evidence_that_was_tampered_with_is_found_out(acme: Database) -> None:
         connection.execute(update(rule_evaluations).values(evidence=b"\x01nonsense"))
     with pytest.raises(EvidenceCorrupt):
         read_decision(acme, "1-0")
+
+
+def test_without_a_rule_a_day_costs_one_query(acme: Database) -> None:
+    with counted_queries(acme) as asked:
+        shown = report(acme, evaluate(acme))
+    assert len(asked) == 1
+    assert (shown.numbers["rules"], shown.table) == (0, "")
 
 
 # Who is evaluated when

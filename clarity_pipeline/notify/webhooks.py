@@ -106,7 +106,7 @@ class Webhooks:
         deadline = monotonic() + self.total_seconds
         try:
             # A transport alone follows no redirect, asks no proxy and logs no address.
-            with httpx.HTTPTransport(verify=self.tls, trust_env=False) as transport:
+            with httpx.HTTPTransport(verify=self.tls) as transport:
                 response = transport.handle_request(request)
                 _read(response, deadline=deadline)
         except (httpx.HTTPError, httpx.InvalidURL, httpx.StreamError, OSError) as error:

@@ -225,7 +225,6 @@ def claim_next(database: Database, *, now: datetime) -> OutboxAction | None:
         .where(
             rule_actions.c.status == ActionStatus.PENDING.value,
             or_(rule_actions.c.next_attempt_at.is_(None), rule_actions.c.next_attempt_at <= now),
-            not_(_is_paused()),
         )
         .order_by(rule_actions.c.id)
         .limit(_CANDIDATES)
@@ -238,7 +237,7 @@ def claim_next(database: Database, *, now: datetime) -> OutboxAction | None:
                 update(rule_actions)
                 .where(
                     _is_held(candidate.id, attempt=candidate.attempts),
-                    # It may have been switched since the candidates were read.
+                    # Asked here and not before: once it is switched, no more is given out.
                     not_(_is_paused()),
                 )
                 .values(
@@ -403,11 +402,12 @@ def older_actions(database: Database, action: OutboxAction) -> OlderActions:
 
 
 def failed_actions(database: Database, *, rule_id: int, version: int, day: date) -> int:
-    """How many actions of one version of a rule have failed for a day."""
+    """How many actions on ads of one version of a rule have failed for a day."""
     counting = select(func.count()).where(
         rule_actions.c.rule_id == rule_id,
         rule_actions.c.version == version,
         rule_actions.c.date == day,
+        rule_actions.c.kind.in_(_ON_ADS),
         rule_actions.c.status == ActionStatus.FAILED.value,
     )
     with database.reading() as connection:

@@ -60,6 +60,10 @@ COMMANDS: tuple[list[str], ...] = (
         for command in ("apply", "diff", "export", "list", "show", "versions", "visible", "schema")
     ),
     *(["rules", command] for command in ("arm", "shadow", "off", "draft", "archive")),
+    *(
+        ["rules", command]
+        for command in ("actions", "approve", "reject", "send", "pause-all", "unpause-all")
+    ),
     ["purge"],
     ["emulator"],
     ["demo"],

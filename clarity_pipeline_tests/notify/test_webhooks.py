@@ -42,6 +42,15 @@ def test_a_message_arrives_as_it_was_written(receiver: SecureReceiver) -> None:
     assert headers["Content-Type"] == "application/json"
 
 
+def test_no_proxy_of_the_environment_is_asked(
+    receiver: SecureReceiver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("HTTPS_PROXY", "ALL_PROXY"):
+        monkeypatch.setenv(name, "http://127.0.0.1:9")
+    post(webhooks(receiver), receiver.url)
+    assert len(receiver.arrived) == 1
+
+
 @pytest.mark.parametrize("status", [200, 202, 204])
 def test_any_2xx_is_an_acceptance(receiver: SecureReceiver, status: int) -> None:
     receiver.status = status

@@ -291,6 +291,20 @@ def test_what_somebody_paused_first_is_theirs(agency: RuleAgency) -> None:
     assert agency.outcomes == [("pause", "skipped")]
 
 
+def test_a_pause_that_may_have_been_somebodys_is_not_taken_back(agency: RuleAgency) -> None:
+    stored = agency.add_rule(PAUSE, RESUME)
+    agency.decide(stored, [1])
+    agency.meta.add_fault(StandInFault(method="POST", code=2))
+    assert agency.deliver() == Delivered(postponed=1)
+    agency.pass_time(HOUR)
+    agency.meta.touch("1", status="PAUSED")
+    assert agency.deliver() == Delivered(done=1)
+    agency.pass_time(ONE_DAY)
+    agency.decide(stored)
+    assert agency.deliver() == Delivered(skipped=1)
+    assert agency.actions[-1].reason == "It is not certain that this rule has paused it."
+
+
 # Approval, expiry and the switch.
 
 
@@ -621,6 +635,10 @@ def test_a_webhook_that_cannot_be_signed_is_not_sent(
 def test_a_webhook_that_refuses_fails(agency: RuleAgency, receiver: SecureReceiver) -> None:
     agency.webhooks = Webhooks([SecretStr("s")], frozenset({"localhost"}), tls=receiver.tls)
     receiver.status = 410
-    agency.decide(agency.add_rule({"kind": "webhook", "url": receiver.url}), [1])
+    hook = {"kind": "webhook", "url": receiver.url}
+    stored = agency.add_rule(hook, limits={**FREE, "breaker_errors": 1})
+    agency.decide(stored, [1])
     assert agency.deliver() == Delivered(failed=1)
+    # No reason to stop what it does to ads.
+    assert get_rule(agency.database, stored.id).rule.status is RuleStatus.ARMED
     assert agency.actions[0].reason == "The webhook refused the message (HTTP 410)."

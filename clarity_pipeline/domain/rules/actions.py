@@ -231,7 +231,10 @@ def expires_at(day: date) -> datetime:
 
 
 def too_many_failures(limits: Limits, *, failed: int) -> str | None:
-    """Why a rule is to be switched off after so many failed actions of one version and day."""
+    """Why a rule is to be switched off after so many failures of one version, on ads, in a day.
+
+    A chat that is down is no reason to stop pausing ads.
+    """
     if failed < limits.breaker_errors:
         return None
     return f"{failed} of its actions failed in a day, where {limits.breaker_errors} are enough."
@@ -305,7 +308,7 @@ class _World:
         self.used[action.rule_id, action.day, action.kind] += 1
         if action.account_id is not None:
             self.used_in[action.rule_id, action.day, action.kind, action.account_id] += 1
-        if action.status is ActionStatus.FAILED:
+        if action.status is ActionStatus.FAILED and action.kind in ON_ADS:
             self.failed[action.rule_id, action.version, action.day] += 1
         for entity_id in action.entity_ids:
             if action.kind in ON_ADS:
@@ -505,6 +508,8 @@ def _over_a_cap(
 def _telling(judged: Judged, world: _World, *, stop: str | None) -> Iterator[PlannedAction]:
     """Alerts and webhooks: one of each for all entities that the rule is true for."""
     true = [subject for subject in judged.subjects if subject.truth is Truth.TRUE]
+    if not true:
+        return
     webhooks = 0
     for action in judged.rule.actions:
         about = true

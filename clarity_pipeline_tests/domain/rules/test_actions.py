@@ -368,6 +368,8 @@ def test_failures_of_the_same_version_and_day_switch_a_rule_off() -> None:
         1: "2 of its actions failed in a day, where 2 are enough."
     }
     assert plan(asked, recent=failures[:1]).disarm == {}
+    chat_is_down = [replace(each, kind=ActionKind.ALERT) for each in failures]
+    assert plan(asked, recent=chat_is_down).disarm == {}
     armed_again = replace(asked, version=4)
     assert plan(armed_again, recent=failures).disarm == {}
 

@@ -205,9 +205,10 @@ def test_a_budget_that_was_raised_without_an_answer_is_not_raised_again() -> Non
     first = tried(action("adjust_budget"), RUNNING)
     raised = replace(RUNNING, daily_budget=12_000)
     assert step(first, raised) == AlreadyDone(is_certain=False)
-    again = step(first, RUNNING)
+    # A name may have changed meanwhile; how it stood before the first attempt is kept.
+    again = step(first, replace(RUNNING, changed_at=NOW))
     assert isinstance(again, Send)
-    assert again.daily_budget == 12_000
+    assert (again.daily_budget, again.detail["before"]) == (12_000, RUNNING.document())
     other = replace(RUNNING, daily_budget=11_000)
     assert step(first, other) == Skip("Somebody has changed it meanwhile.")
     assert step(first, PAUSED) == Skip("Somebody has changed it meanwhile.")

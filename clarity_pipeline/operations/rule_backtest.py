@@ -21,15 +21,12 @@ from clarity_pipeline.domain.rules.backtest import (
 )
 from clarity_pipeline.domain.rules.history import Source
 from clarity_pipeline.domain.rules.model import Rule
+from clarity_pipeline.operations.rule_evaluation import Batch, batches, read_batch
 from clarity_pipeline.store import businesses, day_history
 from clarity_pipeline.store.database import Database
-from clarity_pipeline.store.rule_inputs import read_inputs
 
 MAX_BACKTEST_DAYS: Final = 400
 """A year and a month; more is read than any rule that is in use looks back on."""
-
-BUSINESSES_AT_ONCE: Final = 50
-"""Whose history is in memory at a time: a year of 50 businesses of 100 ads is some 150 MB."""
 
 _MADE_OF: Final = {
     Source.BUSINESS: frozenset({URL_DEVICE.dimension_set, OVERVIEW.dimension_set}),
@@ -60,9 +57,18 @@ def backtest_rule(
             "choose a later start."
         )
     ids = _businesses(database, rule, business_ids)
+    all_batches = batches(
+        database,
+        [rule],
+        ids,
+        as_of=end,
+        first_day=start,
+        with_nobodys=business_ids is None,
+    )
+    # A rule that is about nothing has days all the same.
     replays = [
-        _replay(database, rule, start=start, end=end, business_ids=ids[first:][:BUSINESSES_AT_ONCE])
-        for first in range(0, max(len(ids), 1), BUSINESSES_AT_ONCE)
+        _replay(database, rule, batch, start=start, end=end)
+        for batch in [*all_batches] or [Batch(())]
     ]
     backtest = summarise(joined(replays))
     if backtest.entities and not any(day.has_history for day in backtest.days):
@@ -87,12 +93,8 @@ def _businesses(
     ]
 
 
-def _replay(
-    database: Database, rule: Rule, *, start: date, end: date, business_ids: Sequence[str]
-) -> Replay:
-    inputs = read_inputs(
-        database, rules=[rule], business_ids=business_ids, as_of=end, first_day=start
-    )
+def _replay(database: Database, rule: Rule, batch: Batch, *, start: date, end: date) -> Replay:
+    inputs = read_batch(database, [rule], batch, as_of=end, first_day=start)
     first_day = history_to_read(rule, start=start)
     return replay(
         rule,
@@ -100,7 +102,7 @@ def _replay(
         series=inputs.series,
         start=start,
         end=end,
-        late_days=_late_days(database, start=first_day, end=end, business_ids=business_ids),
+        late_days=_late_days(database, start=first_day, end=end, business_ids=batch.business_ids),
     )
 
 

@@ -158,7 +158,7 @@ def evaluate_day(
         recovery=recovery,
     )
     work = _DayWork(database, day=day, now=now, run_id=run_id, due=due, broken=broken)
-    for batch in _batches(
+    for batch in batches(
         database,
         [each.stored.rule for each in due],
         ready,
@@ -207,10 +207,10 @@ def preview(
     counts = dict.fromkeys(Truth, 0)
     reasons: dict[Reason, int] = {}
     shown: dict[Truth, list[Decision]] = {truth: [] for truth in Truth}
-    for batch in _batches(
+    for batch in batches(
         database, [rule], in_scope, as_of=as_of, with_nobodys=business_ids is None
     ):
-        inputs = _read(database, [rule], batch, as_of=as_of)
+        inputs = read_batch(database, [rule], batch, as_of=as_of)
         evaluation = evaluate(rule, entities=inputs.entities, series=inputs.series, as_of=as_of)
         for truth in Truth:
             places = np.flatnonzero(evaluation.truth == truth)
@@ -281,7 +281,7 @@ class _DueRule:
 
 
 @dataclass(frozen=True, slots=True)
-class _Batch:
+class Batch:
     """Businesses whose history is read together; or, without any, what belongs to nobody."""
 
     business_ids: Sequence[str]
@@ -327,43 +327,54 @@ def _in_scope(of_rules: Sequence[Rule], business_ids: Iterable[str]) -> list[str
     return [business_id for business_id in business_ids if business_id in scope]
 
 
-def _batches(
+def batches(
     database: Database,
     of_rules: Sequence[Rule],
     business_ids: Sequence[str],
     *,
     as_of: date,
+    first_day: date | None = None,
     with_nobodys: bool,
-) -> Iterator[_Batch]:
-    """Businesses in order, as many at a time as memory has room for their history."""
+) -> Iterator[Batch]:
+    """Businesses in order, as many at a time as memory has room for their history.
+
+    With `first_day` it is the history to evaluate them as of every day from that one on.
+    """
     counts = rule_inputs.count_entities(database)
     cells = sum(
         ((as_of - wanted.first_day).days + 1) * (len(wanted.series) + 1)
-        for wanted in history_wanted(of_rules, as_of=as_of).values()
+        for wanted in history_wanted(of_rules, as_of=first_day or as_of).values()
     )
     batch: list[str] = []
     held = 0
     for business_id in business_ids:
         its = (counts.get(business_id, 0) + _PAGES_OF_A_BUSINESS) * cells
         if batch and (held + its > MOST_CELLS or len(batch) == MOST_BUSINESSES):
-            yield _Batch(batch)
+            yield Batch(batch)
             batch, held = [], 0
         batch.append(business_id)
         held += its
     if batch:
-        yield _Batch(batch)
+        yield Batch(batch)
     if with_nobodys and counts.get(None) and any(rule.businesses is None for rule in of_rules):
-        yield _Batch([], is_nobodys=True)
+        yield Batch([], is_nobodys=True)
 
 
-def _read(
-    database: Database, of_rules: Sequence[Rule], batch: _Batch, *, as_of: date
+def read_batch(
+    database: Database,
+    of_rules: Sequence[Rule],
+    batch: Batch,
+    *,
+    as_of: date,
+    first_day: date | None = None,
 ) -> RuleInputs:
+    """What these rules are evaluated on as of a day, or as of every day from `first_day` on."""
     return rule_inputs.read_inputs(
         database,
         rules=of_rules,
         business_ids=batch.business_ids,
         as_of=as_of,
+        first_day=first_day,
         with_nobodys=batch.is_nobodys,
     )
 
@@ -389,11 +400,11 @@ class _DayWork:
         self.entities = self.fired = self.not_fired = self.unknown = 0
         self._versions: dict[tuple[int, int], Rule | None] = {}
 
-    def evaluate(self, batch: _Batch) -> None:
+    def evaluate(self, batch: Batch) -> None:
         """Evaluate every rule for a batch of businesses, and store all of that or nothing."""
         if not self.due:
             return
-        inputs = _read(
+        inputs = read_batch(
             self.database,
             [each.stored.rule for each in self.due.values()],
             batch,

@@ -14,18 +14,21 @@ from clarity_pipeline.domain.rules.backtest import Backtest
 from clarity_pipeline.domain.rules.decisions import Reason
 from clarity_pipeline.domain.rules.documents import parse_rule
 from clarity_pipeline.domain.rules.history import Source
-from clarity_pipeline.domain.rules.model import EntityStatus, Level, Rule
-from clarity_pipeline.operations import rule_backtest
+from clarity_pipeline.domain.rules.model import EntityStatus, Level, Rule, RuleStatus
+from clarity_pipeline.operations import rule_evaluation
 from clarity_pipeline.operations.rebuild_day import rebuild
 from clarity_pipeline.operations.rule_backtest import MAX_BACKTEST_DAYS, backtest_rule
+from clarity_pipeline.operations.rule_evaluation import evaluate_day
 from clarity_pipeline.store import ad_entities, businesses
 from clarity_pipeline.store.database import Database
+from clarity_pipeline.store.rules import save_rule
 from clarity_pipeline.store.vault import TokenVault
 from clarity_pipeline_tests.agency import Agency
 from clarity_pipeline_tests.domain.replies import Visits
 from clarity_pipeline_tests.factories import DAY, NOW, connect_business, land_export, make_export
 from clarity_pipeline_tests.landing import fetched_at
 from clarity_pipeline_tests.missed_days import NEXT_DAY, collect, miss
+from clarity_pipeline_tests.operations.example_worlds import fail_sync
 from clarity_pipeline_tests.stored_days import store_day, sums
 
 
@@ -110,6 +113,36 @@ def test_a_day_that_was_recovered_was_not_known_before(agency: Agency) -> None:
     assert found.days[0].reasons == {Reason.NO_DATA: 1}
 
 
+def test_a_backtest_answers_as_the_rule_did_when_it_was_in_force(acme: Database) -> None:
+    """Day by day, with what is held from one to the next, and one day that came too late."""
+    held = {"value": 10, "leave": 5, "window": {"kind": "last_days", "days": 2}, "max_age_days": 0}
+    of = a_rule(condition=held)
+    save_rule(acme, of.model_copy(update={"status": RuleStatus.ARMED}), made_by="a test", now=NOW)
+    then: list[tuple[int, int, int]] = []
+    for back, sessions in enumerate((2, 5, 4, 3, 12, 1, 1)[::-1]):
+        day, now = before(6 - back), fetched_at(before(6 - back)) + timedelta(minutes=5)
+        if back == 3:
+            # Nobody could fetch it on its day.
+            fail_sync(acme, day, now=now)
+        else:
+            land(acme, day, sessions=sessions)
+        evaluated = evaluate_day(acme, day=day, now=now, run_id=None)
+        then.append((evaluated.fired, evaluated.not_fired, evaluated.unknown))
+        if back == 3:
+            land(acme, day, sessions=sessions, late_by=1)
+    found = backtest_rule(acme, of, start=before(6), end=DAY, now=NOW)
+    assert counts(found) == then
+    assert then == [
+        (0, 1, 0),
+        (0, 1, 0),
+        (1, 0, 0),
+        (0, 0, 1),
+        (1, 0, 0),
+        (1, 0, 0),
+        (1, 0, 0),
+    ]
+
+
 def test_numbers_of_ads_count_as_they_are_stored_now(acme: Database) -> None:
     an_ad(acme, "meta:1", spent=[5, 20, 20])
     found = backtest_rule(acme, a_rule("spend", 10, level="ad"), start=before(2), end=DAY, now=NOW)
@@ -118,8 +151,24 @@ def test_numbers_of_ads_count_as_they_are_stored_now(acme: Database) -> None:
     assert any("as they are stored now" in note for note in found.notes)
 
 
-def an_ad(database: Database, entity_id: str, *, spent: Sequence[float]) -> None:
-    """An ad of acme that spent this on the days up to DAY."""
+def test_an_ad_that_belongs_to_nobody_is_unknown(acme: Database) -> None:
+    an_ad(acme, "meta:1", spent=[20])
+    an_ad(acme, "meta:2", spent=[20], business_id=None)
+    of = a_rule("spend", 10, level="ad")
+    found = backtest_rule(acme, of, start=DAY, end=DAY, now=NOW)
+    assert (counts(found), found.reasons) == ([(1, 0, 1)], {Reason.NO_BUSINESS: 1})
+    named = backtest_rule(acme, of, start=DAY, end=DAY, now=NOW, business_ids=["acme"])
+    assert counts(named) == [(1, 0, 0)]
+
+
+def an_ad(
+    database: Database,
+    entity_id: str,
+    *,
+    spent: Sequence[float],
+    business_id: str | None = "acme",
+) -> None:
+    """An ad that spent this on the days up to DAY."""
     platform, platform_id = entity_id.split(":")
     ad_entities.upsert_entities(
         database,
@@ -131,7 +180,7 @@ def an_ad(database: Database, entity_id: str, *, spent: Sequence[float]) -> None
                 level=Level.AD,
                 parent_id=None,
                 account_id=None,
-                business_id="acme",
+                business_id=business_id,
                 name=f"Ad {entity_id}",
                 status=EntityStatus.ACTIVE,
                 landing_url=None,
@@ -156,7 +205,7 @@ def an_ad(database: Database, entity_id: str, *, spent: Sequence[float]) -> None
 def test_businesses_are_replayed_some_at_a_time_and_add_up(
     database: Database, vault: TokenVault, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(rule_backtest, "BUSINESSES_AT_ONCE", 2)
+    monkeypatch.setattr(rule_evaluation, "MOST_BUSINESSES", 2)
     for number, sessions in enumerate((10, 1, 10)):
         business_id = f"business-{number}"
         connect_business(database, vault, business_id=business_id, project_id=f"project00{number}")

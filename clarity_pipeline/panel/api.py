@@ -32,5 +32,9 @@ for _subject in (api_agency.router, api_ads.router, api_rules.router):
     of_agency.include_router(_subject)
 
 rule_visibility: Final = api_rules.visibility
+"""Whether a client sees the rules about its business, which the agency alone decides."""
+
 rules_of_client: Final = api_rules.of_client
+"""What a client reads of rules, where it is shown them."""
+
 public: Final = api_document.router

@@ -40,8 +40,8 @@ _TAGS: Final = [
     {"name": "Connection", "description": "Project, token, test, pause, disconnect, quota."},
     {"name": "Syncs", "description": "Asking for a sync, and what became of each."},
     {"name": "Figures", "description": "What was collected; as JSON, or as CSV."},
-    {"name": "Ads", "description": "Campaigns, ad sets, ads, their numbers, and ad accounts."},
     {"name": "Rules", "description": "What rules say, what they decided, what they want done."},
+    {"name": "Ads", "description": "Campaigns, ad sets, ads, their numbers, and ad accounts."},
     {"name": "Agency", "description": "All businesses, and who did what."},
 ]
 
@@ -123,6 +123,9 @@ def _complete(operation: dict[str, Any], *, path: str, method: str) -> None:
         common.append(FormExpired)
     if "{business_id}" in path:
         common.append(UnknownBusiness)
+    if "{rule_id}" in path:
+        # What is no number is no address either.
+        found.append((HTTPStatus.NOT_FOUND, code_of_status(HTTPStatus.NOT_FOUND)))
     found += [(status_of(error), error.code) for error in common]
     found += [
         (status_of(error), error.code) for error in _descendants(ClarityError) if _is_ours(error)

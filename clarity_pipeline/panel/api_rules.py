@@ -313,14 +313,15 @@ def reject_an_action(
     return _action_told(action)
 
 
-@router.get("/rules/{rule_id}", openapi_extra=problems(UnknownRule))
+@router.get("/rules/{rule_id:int}", openapi_extra=problems(UnknownRule))
 def read_rule(services: Services, rule_id: RuleNumber) -> RuleTold:
     """A rule as it stands, archived or not."""
     return RuleTold(**_of_rule(get_rule(services.database, rule_id)))
 
 
 @router.put(
-    "/rules/{rule_id}", openapi_extra=_RULE_SENT | problems(InvalidRule, RuleChanged, UnknownRule)
+    "/rules/{rule_id:int}",
+    openapi_extra=_RULE_SENT | problems(InvalidRule, RuleChanged, UnknownRule),
 )
 def change_a_rule(
     request: Request,
@@ -347,7 +348,7 @@ def change_a_rule(
 
 
 @router.put(
-    "/rules/{rule_id}/status", openapi_extra=problems(InvalidRule, RuleChanged, UnknownRule)
+    "/rules/{rule_id:int}/status", openapi_extra=problems(InvalidRule, RuleChanged, UnknownRule)
 )
 def change_status(
     request: Request, services: Services, rule_id: RuleNumber, wanted: StatusWanted
@@ -366,7 +367,7 @@ def change_status(
     return _told(change)
 
 
-@router.post("/rules/{rule_id}/archive", openapi_extra=problems(UnknownRule))
+@router.post("/rules/{rule_id:int}/archive", openapi_extra=problems(UnknownRule))
 def archive_rule(request: Request, services: Services, rule_id: RuleNumber) -> ArchivedTold:
     """Put a rule away: it decides nothing any more, and its name is free again."""
     changed = changing.archive(
@@ -375,7 +376,7 @@ def archive_rule(request: Request, services: Services, rule_id: RuleNumber) -> A
     return ArchivedTold(changed=changed)
 
 
-@router.get("/rules/{rule_id}/versions", openapi_extra=problems(UnknownRule))
+@router.get("/rules/{rule_id:int}/versions", openapi_extra=problems(UnknownRule))
 def list_versions(services: Services, rule_id: RuleNumber) -> VersionsTold:
     """Every version of a rule, with what it says differently from the one before."""
     versions = rule_versions(services.database, rule_id)
@@ -395,7 +396,7 @@ def list_versions(services: Services, rule_id: RuleNumber) -> VersionsTold:
 
 
 @router.get(
-    "/rules/{rule_id}/backtest",
+    "/rules/{rule_id:int}/backtest",
     response_model=BacktestTold,
     responses=CSV_TOO,
     openapi_extra=problems(UnknownRule, UnknownBusiness, InvalidDay),

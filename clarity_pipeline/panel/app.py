@@ -71,7 +71,6 @@ def create_app(services: PanelServices) -> FastAPI:
     for pages in (people_pages.router, key_pages.router, audit_pages.router):
         app.include_router(pages, dependencies=[allow(Audience.AGENCY_PEOPLE)])
     app.include_router(overview_pages.router, dependencies=[allow(Audience.AGENCY)])
-    # What has a name comes before what has a number: addresses are tried in this order.
     for pages in (
         rules_pages.router,
         rule_decision_pages.router,

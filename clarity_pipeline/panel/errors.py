@@ -129,13 +129,13 @@ _STATUS: Final[dict[type[ClarityError], HTTPStatus]] = {
     UnknownSyncRequest: HTTPStatus.NOT_FOUND,
     UnknownUser: HTTPStatus.NOT_FOUND,
     UnknownApiKey: HTTPStatus.NOT_FOUND,
-    UnknownAdAccount: HTTPStatus.NOT_FOUND,
     UnknownRule: HTTPStatus.NOT_FOUND,
     UnknownDecision: HTTPStatus.NOT_FOUND,
     RulesNotShown: HTTPStatus.NOT_FOUND,
     UnknownAction: HTTPStatus.NOT_FOUND,
     ActionNotWaiting: HTTPStatus.CONFLICT,
     RuleChanged: HTTPStatus.CONFLICT,
+    UnknownAdAccount: HTTPStatus.NOT_FOUND,
     AlreadySetUp: HTTPStatus.CONFLICT,
     NotConnected: HTTPStatus.CONFLICT,
     SyncDisabled: HTTPStatus.CONFLICT,
@@ -164,12 +164,12 @@ _PANEL_SENTENCES: Final[dict[type[ClarityError], str]] = {
     UnknownBusiness: "There is no such business.",
     UnknownUser: "There is no such user.",
     UnknownApiKey: "There is no such API key.",
-    UnknownAdAccount: "No such ad account is connected.",
     UnknownAction: "There is no such action.",
     ActionNotWaiting: (
         "This action does not wait for anybody to agree any more; load the page again."
     ),
     UnknownRule: "There is no such rule, or no such version of it.",
+    UnknownAdAccount: "No such ad account is connected.",
     NotConnected: "This business is not connected to Clarity; give its project id and API token.",
     SecretKeyError: (
         "The key with which tokens are stored cannot be used, so nothing was asked or stored; "

@@ -74,7 +74,7 @@ def asked_for(
 AskedFor = Annotated[Asked, Depends(asked_for)]
 
 
-@router.get("/agency/rules/{rule_id}/backtest")
+@router.get("/agency/rules/{rule_id:int}/backtest")
 def show_backtest(
     request: Request, services: Services, rule_id: RuleId, asked: AskedFor
 ) -> Response:
@@ -110,14 +110,14 @@ def show_backtest(
     )
 
 
-@router.get("/agency/rules/{rule_id}/backtest-days.csv")
+@router.get("/agency/rules/{rule_id:int}/backtest-days.csv")
 def download_days(services: Services, rule_id: RuleId, asked: AskedFor) -> Response:
     stored = get_rule(services.database, rule_id)
     backtest = _backtest(services, stored, asked)
     return csv_download(_file_name(stored, "days", backtest), DAY_COLUMNS, day_rows(backtest))
 
 
-@router.get("/agency/rules/{rule_id}/backtest-entities.csv")
+@router.get("/agency/rules/{rule_id:int}/backtest-entities.csv")
 def download_entities(services: Services, rule_id: RuleId, asked: AskedFor) -> Response:
     stored = get_rule(services.database, rule_id)
     backtest = _backtest(services, stored, asked)

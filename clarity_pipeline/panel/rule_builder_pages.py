@@ -93,13 +93,13 @@ def show_preview(
     return _builder(request, document=document, note=note, stored=stored, previewed=found)
 
 
-@router.get("/agency/rules/{rule_id}/edit")
+@router.get("/agency/rules/{rule_id:int}/edit")
 def edit_rule(request: Request, services: Services, rule_id: RuleId) -> Response:
     stored = get_rule(services.database, rule_id)
     return _builder(request, document=_text(stored.rule), stored=stored)
 
 
-@router.post("/agency/rules/{rule_id}")
+@router.post("/agency/rules/{rule_id:int}")
 def save_version(
     request: Request,
     services: Services,

@@ -51,12 +51,12 @@ _DONE: Final[Mapping[str, Words]] = {
 _USUAL_SHADOW: Final = timedelta(days=14)
 
 
-@router.get("/agency/rules/{rule_id}")
+@router.get("/agency/rules/{rule_id:int}")
 def show_rule(request: Request, rule_id: RuleId, done: Done = "") -> Response:
     return _rule(request, rule_id, notice=_DONE.get(done))
 
 
-@router.get("/agency/rules/{rule_id}/versions")
+@router.get("/agency/rules/{rule_id:int}/versions")
 def show_versions(request: Request, services: Services, rule_id: RuleId) -> Response:
     """Every version, the latest first, with what it says differently from the one before."""
     versions = rule_versions(services.database, rule_id)
@@ -74,7 +74,7 @@ def show_versions(request: Request, services: Services, rule_id: RuleId) -> Resp
     )
 
 
-@router.post("/agency/rules/{rule_id}/status")
+@router.post("/agency/rules/{rule_id:int}/status")
 def change_status(
     request: Request,
     services: Services,
@@ -96,10 +96,10 @@ def change_status(
         )
     except (InvalidRule, RuleChanged) as error:
         return _rule(request, rule_id, problem=problem_of(error))
-    return RedirectResponse(f"/agency/rules/{rule_id}?done={status.value}", status_code=303)
+    return RedirectResponse(f"/agency/rules/{rule_id:int}?done={status.value}", status_code=303)
 
 
-@router.post("/agency/rules/{rule_id}/archive")
+@router.post("/agency/rules/{rule_id:int}/archive")
 def put_away(request: Request, services: Services, rule_id: RuleId) -> Response:
     archive(services.database, rule_id, by=editor_of(request), now=services.clock())
     return RedirectResponse("/agency/rules?done=archived", status_code=303)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 from collections import Counter
 from typing import Any
@@ -136,11 +137,30 @@ def part_for(document: dict[str, Any], audience: str) -> dict[str, Any]:
         for path, operations in document["paths"].items()
         if path.startswith(f"/api/{audience}/")
     }
-    for operation in operations_of({"paths": paths}).values():
+    for (method, path), operation in operations_of({"paths": paths}).items():
+        if path.startswith("/api/agency/rules/") and sends_a_rule(operation):
+            # Every constraint of a rule is tried where rules are added.
+            content = operation["requestBody"]["content"]["application/json"]
+            paths[path][method] = operation | {
+                "requestBody": {"content": {"application/json": content | {"schema": {}}}}
+            }
         for parameter in operation.get("parameters", []):
             if (parameter["name"], parameter["in"]) == ("business_id", "path"):
                 parameter["schema"] = {"type": "string", "enum": ["acme"]}
-    return document | {"paths": paths}
+    return document | {"paths": paths, "components": without_nesting(document["components"])}
+
+
+def sends_a_rule(operation: dict[str, Any]) -> bool:
+    content = operation.get("requestBody", {}).get("content", {}).get("application/json", {})
+    return content.get("schema", {}).get("$ref") == "#/components/schemas/Rule"
+
+
+def without_nesting(components: dict[str, Any]) -> dict[str, Any]:
+    """Conditions of a rule that stand alone: of a tree without an end schemathesis makes a case for
+    every constraint at every depth."""
+    schemas = copy.deepcopy(components["schemas"])
+    schemas["Rule"]["properties"]["conditions"] = {"$ref": "#/components/schemas/Condition"}
+    return components | {"schemas": schemas}
 
 
 @pytest.mark.parametrize("audience", ["agency", "client"])

@@ -203,7 +203,7 @@ def routes_of(panel: Panel) -> Iterator[str]:
     for route in iter_route_contexts(panel.app.routes):
         if route.name != "static":
             for method in route.methods or {"?"}:
-                yield f"{method} {route.path}"
+                yield f"{method} {route.path}".replace(":int}", "}")
 
 
 def test_every_route_says_here_whom_it_is_for(panel: Panel) -> None:

@@ -297,12 +297,12 @@ class _World:
         for each in self.recent:
             if each.counts(now=self.now):
                 self._take_in(each)
-        self.wanted_paused: dict[str, tuple[int, str]] = {}
+        self.wanted_paused: dict[str, str] = {}
         for each in self.acting:
             if any(isinstance(action, Pause) for action in each.rule.actions):
                 for subject in each.subjects:
                     if subject.truth is Truth.TRUE:
-                        self.wanted_paused[subject.entity_id] = (each.rule_id, each.rule.name)
+                        self.wanted_paused[subject.entity_id] = each.rule.name
 
     def _take_in(self, action: RecentAction) -> None:
         self.used[action.rule_id, action.day, action.kind] += 1
@@ -376,12 +376,10 @@ def _wanted_on_ads(judged: Judged, world: _World) -> Iterator[_Wanted]:
             for action in judged.rule.actions
             for detail, reason in _wants(action, subject, judged, world)
         ]
-        if not mine:
+        # Whether something may be done does not matter where it makes no difference.
+        if not mine or _has_acted(judged, subject, world):
             continue
-        # What makes no difference to this entity does not matter whether it may be done.
         forbidden = _left_alone(judged, subject, world)
-        if forbidden == "":
-            continue
         for action, detail, reason in mine:
             yield _Wanted(judged, subject, action, detail, reason or forbidden)
 
@@ -401,7 +399,7 @@ def _wants(
             pause = world.last.get(subject.entity_id)
             if _is_own_pause(pause, judged) and pause is not None:
                 by = world.wanted_paused.get(subject.entity_id)
-                reason = None if by is None else f"Rule {by[1]!r} wants it paused."
+                reason = None if by is None else f"Rule {by!r} wants it paused."
                 yield {"of_action": pause.id}, reason or _without_account(subject)
         case AdjustBudget() if subject.truth is Truth.TRUE:
             yield _budget(action, subject)
@@ -434,27 +432,29 @@ def _is_own_pause(pause: RecentAction | None, judged: Judged) -> bool:
     )
 
 
+def _has_acted(judged: Judged, subject: Subject, world: _World) -> bool:
+    """Whether the rule has acted on the entity for this day, in an evaluation before this one."""
+    return any(
+        action.rule_id == judged.rule_id and action.day == judged.day
+        for action in world.touched.get(subject.entity_id, ())
+    )
+
+
 def _left_alone(judged: Judged, subject: Subject, world: _World) -> str | None:
-    """Why an entity is left alone; "" when this evaluation has acted on it before."""
+    """Why an entity is left alone: it has been acted on, by another rule or not long ago."""
     other = world.taken.get(subject.entity_id)
     if other is not None and other != judged.rule.name:
         return f"Rule {other!r} acts on it."
     rest = cool_down(judged.rule.limits)
-    for action in world.touched[subject.entity_id]:
+    for action in world.touched.get(subject.entity_id, ()):
         if action.day == judged.day:
-            return _touched_today(action, judged)
+            return f"Another rule has acted on it for {judged.day}."
         if world.now - action.at < rest:
             return (
-                f"The latest action on it was at {action.at:%Y-%m-%d %H:%M} UTC, and it is left "
+                f"It was acted on at {action.at:%Y-%m-%d %H:%M} UTC, and it is left "
                 f"alone for {judged.rule.limits.cool_down_hours} hours after one."
             )
     return None
-
-
-def _touched_today(action: RecentAction, judged: Judged) -> str:
-    if action.rule_id == judged.rule_id:
-        return ""
-    return f"Another rule has acted on it for {judged.day}."
 
 
 def _settled(want: _Wanted, world: _World, *, stop: str | None) -> PlannedAction:

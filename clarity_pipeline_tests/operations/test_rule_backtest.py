@@ -94,6 +94,15 @@ def test_a_day_that_landed_late_is_unknown_until_it_had_landed(acme: Database) -
     assert counts(found) == [(1, 0, 0)]
 
 
+def test_a_day_before_the_first_one_can_be_late_too(acme: Database) -> None:
+    land(acme, before(2), late_by=2)
+    land(acme, before(1))
+    land(acme, DAY)
+    both = {"window": {"kind": "last_days", "days": 2}, "min_coverage": 1.0, "value": 15}
+    found = backtest_rule(acme, a_rule(condition=both), start=before(1), end=DAY, now=NOW)
+    assert counts(found) == [(0, 0, 1), (1, 0, 0)]
+
+
 def test_a_page_is_as_late_as_its_slice(acme: Database) -> None:
     land(acme, before(2), late_by=1)
     land(acme, before(1))

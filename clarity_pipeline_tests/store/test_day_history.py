@@ -76,6 +76,20 @@ def test_a_slice_is_late_once_the_day_after_its_own_is_over(
     ]
 
 
+def test_a_derived_slice_landed_with_the_later_of_its_replies(acme: Database) -> None:
+    """The two are asked for within minutes, and midnight can be between them."""
+    midnight = datetime(2026, 11, 3, tzinfo=UTC)
+    land_slice(acme, midnight - A_SECOND)
+    visits = Visits(("https://acme.example/", "x"))
+    later = make_export(visits, requested_at=midnight)
+    export_id = land_export(acme, later, day=DAY + timedelta(days=1))
+    with acme.transaction() as connection:
+        connection.exec_driver_sql(
+            f"UPDATE clarity_daily_slices SET subtracted_export_id = {export_id}"
+        )
+    assert [each.landed_at for each in late(acme)] == [midnight + A_SECOND]
+
+
 def test_only_slices_of_these_days_and_dimensions_are_looked_at(acme: Database) -> None:
     at = NOW + timedelta(days=3)
     land_slice(acme, at)

@@ -69,7 +69,7 @@ class DifferenceTold(Told):
 
 class VersionTold(Told):
     version: int
-    made_by: str = Field(examples=["user ada@agency.example"])
+    made_by: str = Field(examples=["ada@agency.example"])
     made_at: datetime
     note: str | None
     differences: list[DifferenceTold] = Field(description="To the version before.")

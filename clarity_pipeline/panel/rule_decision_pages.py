@@ -10,7 +10,7 @@ from typing import Annotated, Final
 from urllib.parse import urlencode
 
 from fastapi import APIRouter, Depends, Path, Query, Request
-from pydantic import BeforeValidator
+from pydantic import BeforeValidator, Field
 from starlette.responses import Response
 
 from clarity_pipeline.domain.rules.decisions import Truth
@@ -55,8 +55,9 @@ Address = Annotated[str, Path(max_length=40)]
 EmptyIsNone = BeforeValidator(lambda value: value or None)
 """A field of a form that was left empty is there, and says nothing."""
 
-RuleWanted = Annotated[int | None, EmptyIsNone, Query(ge=1, le=LARGEST_ID)]
-BusinessWanted = Annotated[str | None, EmptyIsNone, Query(max_length=64)]
+RuleWanted = Annotated[Annotated[int, Field(ge=1, le=LARGEST_ID)] | None, EmptyIsNone, Query()]
+BusinessWanted = Annotated[Annotated[str, Field(max_length=64)] | None, EmptyIsNone, Query()]
+EntityWanted = Annotated[Annotated[str, Field(max_length=200)] | None, EmptyIsNone, Query()]
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +80,7 @@ class DecisionFilter:
 def chosen_decisions(
     rule: RuleWanted = None,
     business: BusinessWanted = None,
-    entity: Annotated[str | None, EmptyIsNone, Query(max_length=200)] = None,
+    entity: EntityWanted = None,
     answer: Annotated[Answer | None, EmptyIsNone, Query()] = None,
     since: Annotated[date | None, EmptyIsNone, Query()] = None,
     until: Annotated[date | None, EmptyIsNone, Query()] = None,

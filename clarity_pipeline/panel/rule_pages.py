@@ -96,7 +96,7 @@ def change_status(
         )
     except (InvalidRule, RuleChanged) as error:
         return _rule(request, rule_id, problem=problem_of(error))
-    return RedirectResponse(f"/agency/rules/{rule_id:int}?done={status.value}", status_code=303)
+    return RedirectResponse(f"/agency/rules/{rule_id}?done={status.value}", status_code=303)
 
 
 @router.post("/agency/rules/{rule_id:int}/archive")

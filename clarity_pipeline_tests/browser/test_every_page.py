@@ -14,12 +14,16 @@ from playwright.sync_api import Browser, Page, expect
 from playwright.sync_api import TimeoutError as PlaywrightTimeout
 
 from clarity_pipeline.domain.access import KeyScope, secret_hash
+from clarity_pipeline.domain.rules.model import Level
 from clarity_pipeline.operations.access import make_setup_code
 from clarity_pipeline.store import connections
 from clarity_pipeline.store.api_keys import add_key
-from clarity_pipeline.store.businesses import add_business
-from clarity_pipeline_tests.agency import DAY, EmulatorServer, open_agency
+from clarity_pipeline.store.businesses import add_business, set_client_sees_rules
+from clarity_pipeline.store.rules import save_rule
+from clarity_pipeline_tests.agency import DAY, Agency, EmulatorServer, open_agency
 from clarity_pipeline_tests.browser.conftest import Site, serious_violations, served
+from clarity_pipeline_tests.domain.rules.histories import condition
+from clarity_pipeline_tests.rule_worlds import arm, evaluate, put_ad
 from clarity_pipeline_tests.stored_days import store_day, store_pages, sums
 
 LONG: Final = "https://shop.example/" + "word" * 60 + "?" + "a" * 200
@@ -43,6 +47,15 @@ OF_THE_AGENCY: Final = {
     "history": "/agency/businesses/acme/clarity/history",
     "disconnect": "/agency/businesses/acme/clarity/disconnect",
     "purge": "/agency/businesses/umbrella/clarity/purge",
+    "rules": "/agency/rules",
+    "new rule": "/agency/rules/new",
+    "rule": "/agency/rules/1",
+    "change a rule": "/agency/rules/1/edit",
+    "versions of a rule": "/agency/rules/1/versions",
+    "backtest": f"/agency/rules/1/backtest?start={DAY - timedelta(days=4)}&end={DAY}",
+    "decisions": "/agency/rules/decisions",
+    "decision": "/agency/rules/decisions/1-0",
+    "actions": "/agency/rules/actions",
     "error": "/agency/nothing/here",
 }
 
@@ -85,6 +98,7 @@ def furnished(
             for back in (0, 2, 3, 4):
                 store_day(database, DAY - timedelta(days=back), sums(), business_id=business_id)
         store_pages(database, DAY, {LONG: sums(), "https://shop.example/": sums()})
+        put_rule(agency)
         site.add_person("client@acme", "acme")
         add_key(
             database,
@@ -106,6 +120,32 @@ def furnished(
         yield Furnished(site, page, site.open("/login"))
         for opened in site.pages:
             opened.context.close()
+
+
+def put_rule(agency: Agency) -> None:
+    """A rule with all that a page can show of one, and an evaluation that wants something."""
+    database = agency.database
+    put_ad(database, "campaign", level=Level.CAMPAIGN, name="A campaign of " + "w" * 80)
+    conditions = {
+        "all": [
+            condition("clarity_rage_click_rate", ">", 0.1, key="rage", leave=0.05),
+            {"not": {"any": [condition("ad.carts", "between", 1, to=5)]}},
+            condition("clarity_dead_click_rate", "<", 0.1, confidence=0.95),
+        ]
+    }
+    actions = [{"kind": "pause"}, {"kind": "alert", "message": "Look at " + "a" * 200}]
+    stored = arm(
+        database,
+        {"any": [conditions, condition("clarity_rage_click_rate", ">", 0.1)]},
+        name="A rule whose name is as long as names can be, " + "x" * 34,
+        level="campaign",
+        actions=actions,
+        needs_approval=True,
+        overrides=[{"business": "acme", "condition": "rage", "value": 0.2}],
+    )
+    evaluate(database, DAY, now=agency.now)
+    calmer = stored.rule.model_copy(update={"priority": 7})
+    save_rule(database, calmer, rule_id=stored.id, made_by=LOGIN, now=agency.now, note="Calmer")
 
 
 def faults(page: Page) -> list[str]:
@@ -150,4 +190,15 @@ def test_the_first_page_of_all_is_for_everybody(site: Site) -> None:
     code = make_setup_code(site.agency.database, now=site.agency.now)
     page = site.open(f"/setup#{code}")
     expect(page.get_by_label("Set-up code")).to_be_visible()
+    assert faults(page) == []
+
+
+def test_what_a_client_sees_of_rules_is_for_everybody(furnished: Furnished) -> None:
+    site = furnished.site
+    set_client_sees_rules(site.agency.database, business_id="acme", sees=True)
+    page = site.sign_in("second.client@acme", "/client/rules", business_id="acme")
+    expect(page.locator("#tab-rules")).to_have_text("Rules")
+    assert faults(page) == []
+    page.locator("#decisions").get_by_role("link").first.click()
+    expect(page.locator("#sentence")).to_be_visible()
     assert faults(page) == []

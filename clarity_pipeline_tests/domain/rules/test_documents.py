@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 from collections.abc import Callable
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from hypothesis import given, settings
@@ -467,3 +467,49 @@ def test_junk_anywhere_is_refused_or_a_rule_and_never_an_accident(data: st.DataO
     with contextlib.suppress(InvalidRule):
         again = parse_rule(made)
         assert parse_rule(canonical_json(again)) == again
+
+
+# The schema as a form reads it
+
+
+def models_of_schema() -> dict[str, dict[str, Any]]:
+    schema = rule_json_schema()
+    models = {"Rule": schema, **schema["$defs"]}
+    return {name: model for name, model in models.items() if "properties" in model}
+
+
+def test_when_a_field_makes_sense_is_said_of_fields_and_values_that_there_are() -> None:
+    asked = 0
+    for name, model in models_of_schema().items():
+        for field, schema in model["properties"].items():
+            for fellow, wanted in schema.get("x-when", {}).items():
+                asked += 1
+                of_fellow = model["properties"][fellow]
+                if isinstance(wanted, dict):
+                    chosen = cast("dict[str, Any]", wanted)
+                    assert any(chosen.items() <= each.items() for each in of_fellow["anyOf"]), field
+                    continue
+                if "$ref" in of_fellow:
+                    of_fellow = rule_json_schema()["$defs"][of_fellow["$ref"].split("/")[-1]]
+                assert wanted == [None] or set(wanted) <= set(of_fellow["enum"]), (name, field)
+    assert asked >= 9
+
+
+def test_a_field_that_the_schema_calls_senseless_is_refused() -> None:
+    for asked in (
+        condition("spend", min_sessions=3),
+        condition("spend", measured_on="business"),
+        condition("spend", confidence=0.9),
+        condition(RATE, "=", 3, leave=2),
+        condition(RATE, ">", 3, to=5),
+        condition(RATE, ">", 3, comparison={"against": PREVIOUS, "days": 3, "measure": "percent"}),
+    ):
+        sentence(document({"all": [asked]}))
+
+
+def test_the_schema_has_words_for_people_in_its_titles() -> None:
+    titles = {name: model["title"] for name, model in models_of_schema().items()}
+    assert titles["LastDays"] == "Last days"
+    fields = models_of_schema()["Condition"]["properties"]
+    assert fields["min_sessions"]["title"] == "Min sessions"
+    assert fields["min_sessions"]["description"].startswith("With fewer sessions")

@@ -33,7 +33,8 @@ from sqlalchemy import (
     text,
 )
 
-from clarity_pipeline.domain.aggregates import DAILY_SUM_COLUMNS
+from clarity_pipeline.domain.aggregates import AGGREGATES_VERSION, DAILY_SUM_COLUMNS
+from clarity_pipeline.domain.days import week_of
 from clarity_pipeline.domain.dimensions import (
     DEFAULT_COMBOS,
     URL_DEVICE,
@@ -45,6 +46,7 @@ from clarity_pipeline.domain.metrics import METRIC_COLUMNS
 from clarity_pipeline.store.aggregates import url_hash
 from clarity_pipeline.store.bulk import Replacement, replace_rows
 from clarity_pipeline.store.database import Database
+from clarity_pipeline.store.dimension_aggregates import SliceToRollUp, roll_up
 from clarity_pipeline.store.partitions import ensure_partitions
 from clarity_pipeline.store.schema import (
     api_calls,
@@ -57,6 +59,7 @@ from clarity_pipeline.store.schema import (
     sync_jobs,
     url_aggregates,
 )
+from clarity_pipeline.store.url_weeks import sum_up_week
 
 TEMPLATES: Final = 10
 """Businesses made in Python beside the busy one; all others are copies of them."""
@@ -117,6 +120,8 @@ def fill(database: Database, size: StoreSize, *, seed: int = 7) -> None:
         _make_template(database, size, number, random.Random(seed * 1000 + number))
     if size.businesses > len(templates):
         _copy_templates(database, size, first=len(templates))
+    for number in range(size.businesses):
+        _roll_up(database, size, number)
     with database.transaction() as connection:
         if database.dialect_name == "postgresql":
             for table in (raw_exports, sync_jobs):
@@ -494,6 +499,26 @@ def _copy_day(
         .order_by(_copies.c.copy)
     )
     connection.execute(insert(table).from_select(names, rows))
+
+
+def _roll_up(database: Database, size: StoreSize, number: int) -> None:
+    """What the pipeline makes of a business's rows: sums by dimension value, weeks of pages."""
+    identity, now = business_id(number), _instant(size.last_day)
+    is_busy = identity == BUSY
+    with database.transaction() as connection:
+        for day in size.latest(size.busy_metrics_days if is_busy else size.metrics_days):
+            slices = [
+                SliceToRollUp(
+                    business_id=identity,
+                    day=day,
+                    dimension_set=combo.dimension_set,
+                    built_from=f"panel_store:{AGGREGATES_VERSION}",
+                )
+                for combo in DEFAULT_COMBOS
+            ]
+            roll_up(connection, slices, now=now)
+        for day in {week_of(day) for day in size.latest(size.days if is_busy else size.page_days)}:
+            sum_up_week(connection, business_id=identity, day=day, now=now)
 
 
 def main() -> None:

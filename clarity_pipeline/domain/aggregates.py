@@ -7,7 +7,7 @@ an average of averages is never taken.
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable
-from dataclasses import asdict, dataclass, fields
+from dataclasses import dataclass, fields
 from datetime import date
 from typing import Any, Final, Literal, Protocol
 
@@ -78,6 +78,19 @@ NO_VISITS: Final = DailySums(
     engagement_sessions=0,
 )
 """The sums of a landed slice without rows: nobody came, which is data."""
+
+SUMMED_COLUMNS: Final = (
+    "url",
+    "sessions",
+    "pages_per_session",
+    "scroll_depth",
+    "engagement_time_ms",
+    "dead_clicks",
+    "rage_clicks",
+    "excessive_scroll",
+    "quick_backs",
+)
+"""The columns of daily-metrics rows that sums are made of."""
 
 _COUNTED: Final = ("sessions", "rage_clicks", "dead_clicks", "excessive_scroll", "quick_backs")
 _RATES: Final = {
@@ -200,7 +213,7 @@ def aggregate_business_day(
 ) -> BusinessDay | None:
     """The sums of a business-day; None without a landed slice.
 
-    `url_device` and `overview` are frames of daily-metrics rows (METRIC_COLUMNS), None where
+    `url_device` and `overview` are frames of daily-metrics rows (SUMMED_COLUMNS), None where
     that slice did not land. A landed frame without rows is a day without visits. The overview's
     true totals replace those of the URL + Device slice unless they do not even say how many
     sessions there were.
@@ -228,7 +241,7 @@ def aggregate_business_day(
 
 
 def aggregate_url_days(url_device: pd.DataFrame) -> list[UrlDay]:
-    """The sums of every page of a URL + Device frame (`url` and METRIC_COLUMNS), sorted by URL.
+    """The sums of every page of a URL + Device frame (SUMMED_COLUMNS), sorted by URL.
 
     Devices of a page are added up. Rows without a URL count for the business alone. Pages that
     only bots saw are kept, with the sessions that Traffic gives them (0).
@@ -254,7 +267,7 @@ def window_aggregates(
     covered = [day for day in days if start <= day.day <= end and day.sums.says_something]
     bases: set[WindowBasis] = {day.session_basis for day in covered}
     return BehavioralAggregates(
-        **asdict(behavioral_values([day.sums for day in covered])),
+        **ten_values([day.sums for day in covered]),
         days_in_window=(end - start).days + 1,
         days_with_data=len(covered),
         last_date=max((day.day for day in covered), default=None),
@@ -289,6 +302,11 @@ def behavioral_values(sums: Collection[DailySums]) -> BehavioralValues:
             else None
         ),
     )
+
+
+def ten_values(sums: Collection[DailySums]) -> dict[str, Any]:
+    """`behavioral_values` by name, for what has more fields beside these."""
+    return dict(behavioral_values(sums).metrics())
 
 
 def _knows_sessions(frame: pd.DataFrame | None) -> bool:

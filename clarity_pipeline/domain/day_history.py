@@ -20,6 +20,8 @@ from clarity_pipeline.domain.metrics import TRUNCATION_ROWS
 from clarity_pipeline.domain.recovery import recoverable_days
 from clarity_pipeline.domain.sync_jobs import JobStatus
 
+_ALWAYS_WANTED: Final = frozenset(combo.dimension_set for combo in DEFAULT_COMBOS)
+
 _WHAT_CAME_OF_IT: Final = {
     JobStatus.RUNNING: "Its sync never came to an end.",
     JobStatus.SKIPPED: "It was asked for when Clarity no longer answered for it.",
@@ -117,12 +119,10 @@ def judge_day(
     `left_out` says that the schedule collected this day for others. What is missing goes before
     what is doubtful, and the most doubtful first: derived, truncated, shifted.
     """
-    wanted = {combo.dimension_set for combo in DEFAULT_COMBOS}
-    if attempt is not None:
-        # The overview is wanted of the days of which it was asked for: the setting may be newer.
-        wanted |= attempt.dimension_sets
-    there = {item.dimension_set for item in standing if item.is_built}
-    missing = tuple(name for name in COMBO_BY_DIMENSION_SET if name in wanted - there)
+    # The overview is wanted of the days of which it was asked for: the setting may be newer.
+    wanted = _ALWAYS_WANTED if attempt is None else _ALWAYS_WANTED | attempt.dimension_sets
+    absent = wanted.difference(item.dimension_set for item in standing if item.is_built)
+    missing = tuple(name for name in COMBO_BY_DIMENSION_SET if name in absent)
     # What has been tried may be tried again: a token that was refused is off until a new one comes.
     is_wanted = business.off_since is None or (attempt is not None and attempt.message is not None)
     obtainable = is_obtainable(day, now=now, recovery=recovery) and is_wanted

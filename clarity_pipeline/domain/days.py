@@ -71,6 +71,16 @@ def days_between(start: date, end: date) -> list[date]:
     return [start + timedelta(days=offset) for offset in range((end - start).days + 1)]
 
 
+def week_of(day: date) -> date:
+    """The Monday with which the week of a day begins."""
+    return day - timedelta(days=day.weekday())
+
+
+def days_of_week(monday: date) -> list[date]:
+    """The seven days of the week that begins with this Monday."""
+    return days_between(monday, monday + timedelta(days=6))
+
+
 def end_of(day: date) -> datetime:
     """The instant at which a UTC day is over."""
     return datetime.combine(day + timedelta(days=1), time.min, tzinfo=UTC)

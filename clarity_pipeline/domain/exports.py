@@ -140,18 +140,8 @@ def parse_blocks(body: bytes) -> list[Block]:
     return [_parse_block(item) for item in cast("list[Any]", document)]
 
 
-def summarise(request: ExportRequest, blocks: Sequence[Block]) -> ReplySummary:
-    """Check that the reply answers the request and count its rows.
-
-    Raises DimensionIgnored when a row lacks a requested row key: the live API drops a dimension
-    it does not know and answers 200 as if none had been asked for (FACTS section 1).
-    """
-    missing = _missing_key(blocks, [dimension.row_key for dimension in request.combo.dimensions])
-    if missing is not None:
-        raise DimensionIgnored(
-            f"Clarity answered without the dimension {missing} that was asked for "
-            f"({request.combo.label}), so the reply was not counted; {_WHAT_NEXT}"
-        )
+def count_rows(blocks: Sequence[Block]) -> ReplySummary:
+    """What can be said of blocks whatever their rows hold."""
     counts: dict[str, int] = {}
     for block in blocks:
         counts[block.name] = counts.get(block.name, 0) + len(block.rows)
@@ -162,9 +152,22 @@ def summarise(request: ExportRequest, blocks: Sequence[Block]) -> ReplySummary:
 
 
 def verify(export: Export) -> ReplySummary:
-    """Judge a 200 reply as a whole. Raises ReplyUnreadable or DimensionIgnored."""
+    """Judge a 200 reply as a whole: is it one, and does it answer the request?
+
+    Raises ReplyUnreadable, or DimensionIgnored when a row lacks a requested row key: the live API
+    drops a dimension it does not know and answers 200 as if none had been asked for (FACTS
+    section 1).
+    """
     with no_cyclic_garbage_collection():
-        return summarise(export.request, parse_blocks(export.body))
+        blocks = parse_blocks(export.body)
+        combo = export.request.combo
+        missing = _missing_key(blocks, [dimension.row_key for dimension in combo.dimensions])
+        if missing is not None:
+            raise DimensionIgnored(
+                f"Clarity answered without the dimension {missing} that was asked for "
+                f"({combo.label}), so the reply was not counted; {_WHAT_NEXT}"
+            )
+        return count_rows(blocks)
 
 
 def verify_reply(export: Export) -> ReplySummary:

@@ -6,10 +6,10 @@ Every row type is flat: scalars only, so that it is a row of a table, of a CSV f
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from datetime import date, datetime, timedelta
 from enum import StrEnum
-from heapq import nlargest
+from heapq import nsmallest
 from typing import Final
 
 from clarity_pipeline.domain.aggregates import (
@@ -18,11 +18,17 @@ from clarity_pipeline.domain.aggregates import (
     DailySums,
     DayOfWindow,
     SessionBasis,
-    behavioral_values,
+    ten_values,
     window_aggregates,
 )
 from clarity_pipeline.domain.day_history import DayHistory, DayWord
-from clarity_pipeline.domain.days import check_day_is_over, day_collected_at, days_between
+from clarity_pipeline.domain.days import (
+    check_day_is_over,
+    day_collected_at,
+    days_between,
+    days_of_week,
+    week_of,
+)
 from clarity_pipeline.domain.dimensions import (
     URL_CAMPAIGN_CHANNEL,
     URL_COUNTRY,
@@ -83,9 +89,33 @@ class Window:
         """The window of the same length that ends the day before this one starts."""
         return Window(self.start - timedelta(days=self.length), self.start - timedelta(days=1))
 
+    def in_weeks(self, summed: Collection[date]) -> WindowInWeeks:
+        """How it is added up with the fewest days, given the weeks that have sums."""
+        weeks: list[date] = []
+        added: list[date] = []
+        taken_away: list[date] = []
+        for monday in dict.fromkeys(map(week_of, self.days())):
+            days = days_of_week(monday)
+            inside = [day for day in days if self.start <= day <= self.end]
+            if monday in summed and len(inside) > len(days) / 2:
+                weeks.append(monday)
+                taken_away += [day for day in days if day not in inside]
+            else:
+                added += inside
+        return WindowInWeeks(tuple(weeks), tuple(added), tuple(taken_away))
+
     def check_is_over(self, *, now: datetime) -> None:
         """Raises InvalidDay where the window reaches into today or the future."""
         check_day_is_over(self.end, now=now)
+
+
+@dataclass(frozen=True, slots=True)
+class WindowInWeeks:
+    """A window as whole weeks, by their Mondays, further days, and days of the weeks less."""
+
+    weeks: tuple[date, ...]
+    added: tuple[date, ...]
+    taken_away: tuple[date, ...]
 
 
 def latest_window(now: datetime, *, length: int) -> Window:
@@ -194,7 +224,7 @@ def _series_day(day: date, *, stored: DayOfWindow | None, history: DayHistory | 
     calendar_day = _calendar_day(day, history)
     flags = frozenset[DayWord]() if history is None else history.flags
     return SeriesDay(
-        **asdict(behavioral_values([] if stored is None else [stored.sums])),
+        **ten_values([] if stored is None else [stored.sums]),
         day=day,
         has_data=stored is not None,
         word=calendar_day.word,
@@ -296,17 +326,36 @@ class WorstPages:
     truncated: bool
 
 
-def contenders(events: Mapping[str, int], *, ranking: PageRanking, limit: int) -> set[str]:
-    """The pages that may be among the worst `limit`, from the number of events of each.
+@dataclass(frozen=True, slots=True)
+class EventSums:
+    """How often something happened on a page of a window, and in how many sessions it could."""
 
-    By number these are the first ones and all that are level with the last of them. By rate every
-    page may be. Raises InvalidRequest.
+    events: int
+    sessions: int
+
+    def badness(self, ranking: PageRanking) -> tuple[float, float]:
+        """What sorts pages, worst first: by number of events, then rate, or the other way."""
+        rate = self.events / self.sessions if self.sessions else 0.0
+        if ranking is PageRanking.EVENTS:
+            return (-self.events, -rate)
+        return (-rate, -self.events)
+
+
+def contenders(
+    pages: Mapping[str, EventSums], *, ranking: PageRanking, min_sessions: int, limit: int
+) -> set[str]:
+    """The pages that may be among the worst `limit` of those that have `min_sessions`.
+
+    These are the first ones and all that are level with the last of them. Raises InvalidRequest.
     """
     check_limit(limit)
-    if ranking is PageRanking.RATE or len(events) <= limit:
-        return set(events)
-    enough = nlargest(limit, events.values())[-1]
-    return {page for page, count in events.items() if count >= enough}
+    badness = {
+        page: sums.badness(ranking) for page, sums in pages.items() if sums.sessions >= min_sessions
+    }
+    if len(badness) <= limit:
+        return set(badness)
+    last = nsmallest(limit, badness.values())[-1]
+    return {page for page, bad in badness.items() if bad <= last}
 
 
 def rank_pages(
@@ -317,19 +366,17 @@ def rank_pages(
     min_sessions: int,
     limit: int,
 ) -> tuple[PageValues, ...]:
-    """The worst `limit` pages: by number of events, then rate, or by rate, then number.
+    """The worst `limit` pages, by EventSums.badness, then by URL.
 
     A page counts from `min_sessions` sessions on: one angry visitor is a rate of 100 %.
     """
 
-    def badness(page: PageSums) -> tuple[float, float]:
-        events, sessions = getattr(page.sums, by.column), getattr(page.sums, by.sessions_column)
-        rate = events / sessions if sessions else 0.0
-        return (-events, -rate) if ranking is PageRanking.EVENTS else (-rate, -events)
+    def sums_of(page: PageSums) -> EventSums:
+        return EventSums(getattr(page.sums, by.column), getattr(page.sums, by.sessions_column))
 
     ranked = sorted(
-        (page for page in pages if getattr(page.sums, by.sessions_column) >= min_sessions),
-        key=lambda page: (badness(page), page.url),
+        (page for page in pages if sums_of(page).sessions >= min_sessions),
+        key=lambda page: (sums_of(page).badness(ranking), page.url),
     )
     return tuple(_page_values(page) for page in ranked[:limit])
 
@@ -337,7 +384,7 @@ def rank_pages(
 def _page_values(page: PageSums) -> PageValues:
     """The ten values of a page: its sums, divided once."""
     return PageValues(
-        **asdict(behavioral_values([page.sums])),
+        **ten_values([page.sums]),
         url=page.url,
         days_with_data=page.days_with_data,
         truncated=page.truncated,
@@ -444,7 +491,7 @@ def check_limit(limit: int) -> None:
 
 
 def _group_values(group: str | None, sums: Sequence[DailySums]) -> GroupValues:
-    return GroupValues(**asdict(behavioral_values(sums)), group=group)
+    return GroupValues(**ten_values(sums), group=group)
 
 
 @dataclass(frozen=True, slots=True)

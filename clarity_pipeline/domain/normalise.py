@@ -9,13 +9,13 @@ from __future__ import annotations
 import json
 import math
 import re
-from collections import defaultdict
+from collections import defaultdict, deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import date, datetime
-from itertools import chain, count
-from operator import itemgetter
+from itertools import chain, count, repeat
+from operator import delitem, itemgetter
 from typing import Any, Final, cast
 
 import numpy as np
@@ -30,7 +30,7 @@ from clarity_pipeline.domain.dimensions import (
     dimension_hashes,
 )
 from clarity_pipeline.domain.errors import ReplyUnreadable
-from clarity_pipeline.domain.exports import Block, LandedExport, parse_blocks, summarise
+from clarity_pipeline.domain.exports import Block, LandedExport, count_rows, parse_blocks, verify
 from clarity_pipeline.domain.metrics import (
     BLOCK_FIELDS,
     BREAKDOWN_BLOCKS,
@@ -69,7 +69,6 @@ _TEXT_TYPES: Final = frozenset({str, type(None)})
 _Ints = NDArray[np.int64]
 _Floats = NDArray[np.float64]
 _Bools = NDArray[np.bool_]
-_RowsByBlock = Mapping[str, Sequence[dict[str, Any]]]
 _Key = tuple[str | None, ...]
 
 
@@ -151,8 +150,13 @@ def normalise_export(landed: LandedExport) -> NormalisedSlice:
     export = landed.export
     combo = export.request.combo
     blocks = parse_blocks(export.body)
-    summary = summarise(export.request, blocks)
-    rows_of = _rows_by_block(blocks)
+    summary = count_rows(blocks)
+    try:
+        rows_of = _rows_by_block(blocks, [dimension.row_key for dimension in combo.dimensions])
+    except KeyError:
+        # To look at every row for this beforehand would take as long as merging does.
+        verify(export)
+        raise
     tuples = _index_tuples(combo, rows_of)
     readings = _Readings(tuples=tuples, rows_of=rows_of)
     metrics = _merge(_metrics_of_tuples(readings), tuples)
@@ -216,16 +220,89 @@ class _Tuples:
         return len(self.hashes)
 
 
-def _rows_by_block(blocks: Sequence[Block]) -> _RowsByBlock:
+@dataclass(frozen=True, slots=True)
+class _RawRows:
+    """The rows of a block without their dimension values, and what is read out of them.
+
+    All of it is read while the rows are at hand: to come back to thousands of them for each value
+    of each block took longer than what was then done with the values.
+    """
+
+    rows: Sequence[dict[str, Any]]
+    keys: Sequence[tuple[Any, ...]]
+    """The dimension values of each row, as they came."""
+    columns: Mapping[str, Sequence[Any]]
+    """The values of each row by name; empty where not all rows have the same names."""
+    texts: Sequence[str] | None
+    """Each row as JSON without its braces; None where it is not as plain as Clarity's rows are."""
+
+    @classmethod
+    def of(cls, rows: Sequence[dict[str, Any]], row_keys: Sequence[str]) -> _RawRows:
+        """Takes the dimension values out of the rows. Raises KeyError where a row lacks one."""
+        columns = _columns(rows)
+        of_keys = [columns[key] if columns else _values(rows, key) for key in row_keys]
+        for key, values in zip(row_keys, of_keys, strict=True):
+            _take_out_texts(rows, key, values)
+        keys = list(zip(*of_keys, strict=True)) if row_keys else [()] * len(rows)
+        return cls(rows, keys, columns, _row_texts(rows))
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    @property
+    def names(self) -> list[str]:
+        return sorted(self.columns or set[str]().union(*self.rows))
+
+
+_RowsByBlock = Mapping[str, _RawRows]
+
+
+def _rows_by_block(blocks: Sequence[Block], row_keys: Sequence[str]) -> _RowsByBlock:
     """Blocks of one name are one block."""
     rows_of: dict[str, list[dict[str, Any]]] = {}
     for block in blocks:
         rows_of.setdefault(block.name, []).extend(block.rows)
-    return rows_of
+    return {name: _RawRows.of(rows, row_keys) for name, rows in rows_of.items()}
+
+
+def _columns(rows: Sequence[dict[str, Any]]) -> Mapping[str, Sequence[Any]]:
+    names = list(rows[0]) if rows else []
+    # Of one name an itemgetter gives the value itself.
+    if len(names) < 2 or set(map(len, rows)) != {len(names)}:
+        return {}
+    with suppress(KeyError):
+        return dict(zip(names, zip(*map(itemgetter(*names), rows), strict=True), strict=True))
+    return {}
+
+
+def _values(rows: Sequence[dict[str, Any]], name: str) -> list[Any]:
+    return list(map(itemgetter(name), rows))
+
+
+def _take_out_texts(rows: Sequence[dict[str, Any]], key: str, values: Sequence[Any]) -> None:
+    """Take dimension values out of raw rows, except those that are neither text nor null."""
+    if set(map(type, values)) <= _TEXT_TYPES:
+        deque(map(delitem, rows, repeat(key)), maxlen=0)
+        return
+    for row, value in zip(rows, values, strict=True):
+        if type(value) in _TEXT_TYPES:
+            del row[key]
+
+
+_BETWEEN_ROWS: Final = "},{"
+
+
+def _row_texts(rows: Sequence[dict[str, Any]]) -> Sequence[str] | None:
+    text = _plain_json(rows)
+    if text is None or not rows:
+        return None if rows else ()
+    # Rows with rows inside come apart into too many pieces.
+    texts = text[2:-2].split(_BETWEEN_ROWS)
+    return texts if len(texts) == len(rows) else None
 
 
 def _index_tuples(combo: DimensionCombo, rows_of: _RowsByBlock) -> _Tuples:
-    code_of_raw_row, raw_keys = _number_raw_keys(combo, list(rows_of.values()))
+    code_of_raw_row, raw_keys = _number_raw_keys(list(rows_of.values()))
     if not combo.dimensions and rows_of and not raw_keys:
         raw_keys = [()]  # The overview is about the project even where its blocks are empty.
     row_of_code, stored_keys = _number([_stored_keys(combo, raw_keys)])
@@ -268,16 +345,9 @@ def _number_tuples(
     return tuple_of_raw_row, tuples % code_count
 
 
-def _number_raw_keys(
-    combo: DimensionCombo, blocks: Sequence[Sequence[Mapping[str, Any]]]
-) -> tuple[_Ints, list[_Key]]:
+def _number_raw_keys(blocks: Sequence[_RawRows]) -> tuple[_Ints, list[_Key]]:
     """The code of each raw row's dimension values, and the distinct ones as text or None."""
-    if not combo.dimensions:
-        return _number([[()] * len(rows) for rows in blocks])
-    keys_of_blocks: list[list[tuple[Any, ...]]] = [
-        list(zip(*(map(itemgetter(of.row_key), rows) for of in combo.dimensions), strict=True))
-        for rows in blocks
-    ]
+    keys_of_blocks = [raw.keys for raw in blocks]
     with suppress(TypeError):  # a list or an object cannot be looked up
         codes, distinct = _number(keys_of_blocks)
         # Nothing but text equals text: what holds for the distinct ones holds for all.
@@ -372,14 +442,14 @@ class _Readings:
         block: str,
         field: str,
         dtype: type[np.int64 | np.float64],
-        read_all: Callable[[list[Any]], NDArray[Any] | None],
+        read_all: Callable[[Sequence[Any]], NDArray[Any] | None],
         read_one: Callable[[object], float | None],
     ) -> tuple[NDArray[Any], _Bools]:
         by_tuple = np.zeros(self.tuples.count, dtype=dtype)
         known_by_tuple = np.zeros(self.tuples.count, dtype=np.bool_)
-        raw = _field_values(self.rows_of.get(block, ()), field)
-        if not raw:
+        if not self.rows_of.get(block):
             return by_tuple, known_by_tuple
+        raw = _field_values(self.rows_of[block], field)
         tuple_id = self.tuples.of_block[block]
         values = read_all(raw)
         if values is not None:
@@ -394,24 +464,24 @@ class _Readings:
         return by_tuple, known_by_tuple
 
 
-def _field_values(rows: Sequence[Mapping[str, Any]], field: str) -> list[Any]:
+def _field_values(raw: _RawRows, field: str) -> Sequence[Any]:
     """The field's value in every row under whatever spelling it has; None where it is absent."""
-    try:
-        return list(map(itemgetter(field), rows))
-    except KeyError:
-        pass
-    spellings = [name for name in _names(rows) if canonical_field_name(name) == field]
-    spellings.sort(key=lambda name: name != field)
-    return [
-        next((row[name] for name in spellings if row.get(name) is not None), None) for row in rows
-    ]
+    if field in raw.columns:
+        return raw.columns[field]
+    spellings = _spellings(raw, field)
+    if not raw.columns and all(field in row for row in raw.rows):
+        spellings = [field]
+    of_rows = ([row.get(name) for name in spellings] for row in raw.rows)
+    return [next((value for value in values if value is not None), None) for values in of_rows]
 
 
-def _names(rows: Sequence[Mapping[str, Any]]) -> list[str]:
-    return sorted(set[str]().union(*rows))
+def _spellings(raw: _RawRows, field: str) -> list[str]:
+    """What the field is called in these rows, its real name first."""
+    spellings = [name for name in raw.names if canonical_field_name(name) == field]
+    return sorted(spellings, key=lambda name: name != field)
 
 
-def _read_counts(raw: list[Any]) -> _Ints | None:
+def _read_counts(raw: Sequence[Any]) -> _Ints | None:
     """All values at once where they are of one style (FACTS section 2); None otherwise."""
     kinds = set(map(type, raw))
     if kinds == {str}:
@@ -440,7 +510,7 @@ def _read_count(value: object) -> int | None:
     return value if isinstance(value, int) and 0 <= value <= MAX_COUNT else None
 
 
-def _read_ratios(raw: list[Any]) -> _Floats | None:
+def _read_ratios(raw: Sequence[Any]) -> _Floats | None:
     if not set(map(type, raw)) <= {int, float} or not 0 <= min(raw) <= max(raw) <= MAX_RATIO:
         return None
     values = np.array(raw, dtype=np.float64)
@@ -553,17 +623,77 @@ def _objects(texts: Sequence[str | None]) -> pd.Index[Any]:
 
 
 def _payloads(combo: DimensionCombo, tuples: _Tuples, rows_of: _RowsByBlock) -> list[str]:
-    """`raw_payload` by stored row; takes the dimension values out of `rows_of`.
+    """`raw_payload` by stored row.
 
-    Said once per tuple and not in each of nine blocks, they keep most rows under the 2 KB from
-    which on PostgreSQL compresses: with them, storing a day took half as much CPU again.
+    Dimension values are said once per tuple and not in each of nine blocks, which keeps most rows
+    under the 2 KB from which on PostgreSQL compresses: storing a day took half as much CPU again.
     """
     row_keys = [dimension.row_key for dimension in combo.dimensions]
-    blocks_of: list[dict[str, Any]] = [{} for _ in range(tuples.count)]
-    for block, rows in rows_of.items():
-        _take_out_texts(rows, row_keys)
+    texts = _payload_texts(row_keys, tuples, rows_of)
+    if texts is None:
+        texts = map(_json_text, _payload_objects(row_keys, tuples, rows_of))
+    return list(texts)
+
+
+def _payload_texts(
+    row_keys: Sequence[str], tuples: _Tuples, rows_of: _RowsByBlock
+) -> Iterable[str] | None:
+    """The payloads, put together from the text of each block as a whole.
+
+    That takes a third of the time of making thousands of objects. None where some text is not as
+    plain as Clarity's are: then those objects have to be made.
+    """
+    keys = _key_texts(row_keys, tuples.keys)
+    if keys is None:
+        return None
+    blocks_of: list[list[str]] = [[] for _ in range(tuples.count)]
+    for block, raw in rows_of.items():
+        name = _plain_json(block)
+        if name is None or raw.texts is None:
+            return None
         tuple_ids: list[int] = tuples.of_block[block].tolist()
-        of_rows = zip(tuple_ids, rows, strict=True)
+        of_rows = zip(tuple_ids, raw.texts, strict=True)
+        if block in TUPLE_BLOCKS:
+            for tuple_id, row in of_rows:
+                blocks_of[tuple_id].append(f"{name}:{{{row}}}")
+            continue
+        of_tuples = defaultdict[int, list[str]](list)
+        for tuple_id, row in of_rows:
+            of_tuples[tuple_id].append(row)
+        for tuple_id, several in of_tuples.items():
+            blocks_of[tuple_id].append(f"{name}:[{{{_BETWEEN_ROWS.join(several)}}}]")
+    payloads: list[list[str]] = [[] for _ in range(tuples.row_count)]
+    row_ids: list[int] = tuples.row_of_tuple.tolist()
+    for row_id, key, blocks in zip(row_ids, keys, blocks_of, strict=True):
+        payloads[row_id].append(f'{{{key}"blocks":{{{",".join(blocks)}}}}}')
+    return (f"[{','.join(payload)}]" for payload in payloads)
+
+
+def _key_texts(row_keys: Sequence[str], keys: Sequence[_Key]) -> Iterable[str] | None:
+    """The dimension values of each tuple as JSON, each followed by a comma; None as above."""
+    columns: list[Iterable[str]] = []
+    for row_key, values in zip(row_keys, zip(*keys, strict=True), strict=bool(keys)):
+        text_of: dict[str | None, str] = {None: f'"{row_key}":null,'}
+        known = [value for value in set(values) if value is not None]
+        together = _plain_json(known)
+        if together is None:
+            return None
+        # A quote inside a text has a backslash before it.
+        texts = together[2:-2].split('","') if known else []
+        text_of |= {
+            value: f'"{row_key}":"{text}",' for value, text in zip(known, texts, strict=True)
+        }
+        columns.append(map(text_of.__getitem__, values))
+    return map("".join, zip(*columns, strict=True)) if columns else [""] * len(keys)
+
+
+def _payload_objects(
+    row_keys: Sequence[str], tuples: _Tuples, rows_of: _RowsByBlock
+) -> list[list[dict[str, Any]]]:
+    blocks_of: list[dict[str, Any]] = [{} for _ in range(tuples.count)]
+    for block, raw in rows_of.items():
+        tuple_ids: list[int] = tuples.of_block[block].tolist()
+        of_rows = zip(tuple_ids, raw.rows, strict=True)
         if block in TUPLE_BLOCKS:
             for tuple_id, row in of_rows:
                 blocks_of[tuple_id][block] = row
@@ -574,32 +704,30 @@ def _payloads(combo: DimensionCombo, tuples: _Tuples, rows_of: _RowsByBlock) -> 
     row_ids: list[int] = tuples.row_of_tuple.tolist()
     for row_id, key, blocks in zip(row_ids, tuples.keys, blocks_of, strict=True):
         payloads[row_id].append({**dict(zip(row_keys, key, strict=True)), "blocks": blocks})
-    return [_json_text(payload) for payload in payloads]
-
-
-def _take_out_texts(rows: Sequence[dict[str, Any]], row_keys: Sequence[str]) -> None:
-    """Take dimension values out of raw rows, except those that are neither text nor null."""
-    for row in rows:
-        for key in row_keys:
-            if type(row[key]) in _TEXT_TYPES:
-                del row[key]
+    return payloads
 
 
 def _json_text(value: object) -> str:
     """JSON that `jsonb` takes. Raises ReplyUnreadable where it nests deeper than anything does."""
-    try:
-        text = orjson.dumps(value)
-    except orjson.JSONEncodeError:
-        text = None
-    # The second search is slow and the first, which nearly always settles it, is not.
-    if text is not None and (b"\\" not in text or rb"\u0000" not in text):
-        return text.decode()
+    plain = _plain_json(value)
+    if plain is not None:
+        return plain
     try:
         return json.dumps(_jsonb_safe(value), ensure_ascii=False, separators=(",", ":"))
     except RecursionError:
         raise ReplyUnreadable(
             "Clarity's reply has values nested too deeply to store; it was kept as it came."
         ) from None
+
+
+def _plain_json(value: object) -> str | None:
+    """JSON without another thought; None where `jsonb` does not take that, or orjson the value."""
+    try:
+        text = orjson.dumps(value)
+    except orjson.JSONEncodeError:
+        return None
+    # The second search is slow and the first, which nearly always settles it, is not.
+    return None if b"\\" in text and rb"\u0000" in text else text.decode()
 
 
 def _jsonb_safe(value: object) -> object:
@@ -624,9 +752,9 @@ def _unknown_fields(combo: DimensionCombo, rows_of: _RowsByBlock) -> tuple[str, 
     return tuple(
         sorted(
             f"{block}.{name}"
-            for block, rows in rows_of.items()
+            for block, raw in rows_of.items()
             if block in BLOCK_FIELDS
-            for name in _names(rows)
+            for name in raw.names
             if name not in dimension_keys and canonical_field_name(name) not in BLOCK_FIELDS[block]
         )
     )

@@ -86,14 +86,12 @@ def canonical_url(url: str) -> str:
     a report. A host of one label other than `localhost` is an app's name (`https://Electron`,
     FACTS section 7), not an address. Idempotent.
     """
-    if _PLAIN.fullmatch(url):
-        return url
-    if len(url) > _MAX_CACHED_LENGTH:
-        return _canonical(url)
-    return _canonical_cached(url)
+    return _canonical(url) if len(url) > _MAX_CACHED_LENGTH else _canonical_cached(url)
 
 
 def _canonical(url: str) -> str:
+    if _PLAIN.fullmatch(url):
+        return url
     match = _WEB_ADDRESS.fullmatch(url)
     if match is None:
         return url

@@ -145,34 +145,27 @@ def _histories(
 def _standing_slices(
     database: Database, *, start: date, end: date, business_ids: Collection[str]
 ) -> dict[BusinessDay, list[StandingSlice]]:
-    built = {
-        (item.business_id, item.day, item.dimension_set): item
-        for item in day_history.built_slices(
-            database, start=start, end=end, business_ids=business_ids
-        )
-    }
     replies: dict[date, list[LandedSlice]] = {}
-    for reply in day_history.landed_slices(
+    for reply in day_history.unbuilt_replies(
         database, start=start, end=end, business_ids=business_ids
     ):
         replies.setdefault(reply.day, []).append(reply)
     standing: dict[BusinessDay, list[StandingSlice]] = {}
     for day, landed in replies.items():
         for (business_id, dimension_set), reply in exports_of_record(landed).items():
-            if (business_id, day, dimension_set) not in built:
-                standing.setdefault((business_id, day), []).append(
-                    StandingSlice(
-                        dimension_set=dimension_set,
-                        window_end=reply.window_end,
-                        truncated=reply.truncated,
-                        is_derived=False,
-                        is_built=False,
-                    )
+            standing.setdefault((business_id, day), []).append(
+                StandingSlice(
+                    dimension_set=dimension_set,
+                    window_end=reply.window_end,
+                    truncated=reply.truncated,
+                    is_derived=False,
+                    is_built=False,
                 )
-    for (business_id, day, dimension_set), item in built.items():
-        standing.setdefault((business_id, day), []).append(
+            )
+    for item in day_history.built_slices(database, start=start, end=end, business_ids=business_ids):
+        standing.setdefault((item.business_id, item.day), []).append(
             StandingSlice(
-                dimension_set=dimension_set,
+                dimension_set=item.dimension_set,
                 window_end=item.window_end,
                 truncated=item.truncated,
                 is_derived=item.is_derived,

@@ -79,7 +79,7 @@ def worst_pages(
     Raises InvalidRequest for a limit below 1.
     """
     window.check_is_over(now=now)
-    events = window_sums.count_page_events(database, business_id=business_id, window=window, by=by)
+    events = window_sums.sum_page_events(database, business_id=business_id, window=window, by=by)
     coverage = window_sums.slice_coverage(
         database, business_id=business_id, dimension_set=URL_DEVICE.dimension_set, window=window
     )
@@ -87,7 +87,9 @@ def worst_pages(
         database,
         business_id=business_id,
         window=window,
-        url_hashes=insight.contenders(events, ranking=ranking, limit=limit),
+        url_hashes=insight.contenders(
+            events, ranking=ranking, min_sessions=min_sessions, limit=limit
+        ),
     )
     return WorstPages(
         window=window,

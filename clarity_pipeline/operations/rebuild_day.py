@@ -13,6 +13,7 @@ import pandas as pd
 
 from clarity_pipeline.domain.aggregates import (
     AGGREGATES_VERSION,
+    SUMMED_COLUMNS,
     aggregate_business_day,
     aggregate_url_days,
 )
@@ -35,9 +36,16 @@ from clarity_pipeline.domain.normalise import (
 )
 from clarity_pipeline.domain.recovery import DerivablePair, derivable_pairs
 from clarity_pipeline.domain.retention import is_kept
-from clarity_pipeline.store import aggregates, daily_metrics, exports, sync_jobs
+from clarity_pipeline.store import (
+    aggregates,
+    daily_metrics,
+    dimension_aggregates,
+    exports,
+    sync_jobs,
+)
 from clarity_pipeline.store.daily_metrics import SliceState, WriteCounts
 from clarity_pipeline.store.database import Database
+from clarity_pipeline.store.dimension_aggregates import SliceToRollUp
 from clarity_pipeline.store.exports import JudgedExport
 
 logger = logging.getLogger(__name__)
@@ -171,11 +179,40 @@ def rebuild_business_aggregates(
     business_ids: Collection[str] | None = None,
     force: bool = False,
 ) -> Rebuilt:
-    """Roll a day up into `clarity_business_aggregates`, where its slices have changed."""
-    standing = aggregates.aggregate_states(database, day=day, business_ids=business_ids)
+    """Roll a day up into `clarity_business_aggregates` and `clarity_dimension_aggregates`.
+
+    Only what was built from other slices, or in another way, unless `force`. What was written is
+    that of the business-days.
+    """
+    sources = _aggregate_sources(database, day, business_ids)
+    standing = (
+        {} if force else aggregates.aggregate_states(database, day=day, business_ids=business_ids)
+    )
+    standing_values = (
+        {}
+        if force
+        else dimension_aggregates.dimension_states(
+            database, day=day, business_ids=[each.business_id for each in sources]
+        )
+    )
+
+    def stale_slices(sources: AggregateSources) -> list[SliceToRollUp]:
+        return [
+            item
+            for item, has_rows in sources.slices_to_roll_up
+            # Without rows there is no value, and so nothing that could say what it is built from.
+            if standing_values.get((item.business_id, item.dimension_set))
+            != (item.built_from if has_rows else None)
+        ]
+
+    def is_current(sources: AggregateSources) -> bool:
+        return not stale_slices(sources) and (
+            not sources.has_business_day or standing.get(sources.business_id) == sources.built_from
+        )
 
     def rebuild(sources: AggregateSources) -> WriteCounts:
         device, overview = sources.url_device, sources.overview
+        slices = stale_slices(sources)
         business_day = aggregate_business_day(
             business_id=sources.business_id,
             day=day,
@@ -185,12 +222,16 @@ def rebuild_business_aggregates(
             overview_truncated=overview is not None and overview.truncated,
             built_from=sources.built_from,
         )
-        assert business_day is not None
-        return aggregates.replace_business_day(database, business_day=business_day, now=now)
+        if business_day is None:
+            aggregates.replace_dimension_values(
+                database, business_id=sources.business_id, slices=slices, now=now
+            )
+            return WriteCounts()
+        return aggregates.replace_business_day(
+            database, business_day=business_day, slices=slices, now=now
+        )
 
-    return _rebuild_aggregates(
-        _aggregate_sources(database, day, business_ids), {} if force else standing, rebuild
-    )
+    return _rebuild_aggregates(sources, is_current, rebuild)
 
 
 def rebuild_url_aggregates(
@@ -218,13 +259,17 @@ def rebuild_url_aggregates(
             now=now,
         )
 
-    # The overview says nothing about single pages.
+    # No other slice says as much about single pages.
     by_url = [
-        AggregateSources(sources.business_id, sources.url_device, None)
+        AggregateSources(sources.business_id, {URL_DEVICE.dimension_set: sources.url_device})
         for sources in _aggregate_sources(database, day, business_ids)
         if sources.url_device is not None
     ]
-    return _rebuild_aggregates(by_url, {} if force else standing, rebuild)
+    return _rebuild_aggregates(
+        by_url,
+        lambda sources: not force and standing.get(sources.business_id) == sources.built_from,
+        rebuild,
+    )
 
 
 def rebuild(
@@ -320,17 +365,46 @@ def raise_if_nothing_worked(rebuilt: Rebuilt) -> None:
 
 @dataclass(frozen=True, slots=True)
 class AggregateSources:
-    """The slices that one business's roll-ups of a day are made of; at least one is there."""
+    """The slices that one business's roll-ups of a day are made of, by dimension set."""
 
     business_id: str
-    url_device: SliceState | None
-    overview: SliceState | None
+    slices: Mapping[str, SliceState]
+
+    @property
+    def url_device(self) -> SliceState | None:
+        return self.slices.get(URL_DEVICE.dimension_set)
+
+    @property
+    def overview(self) -> SliceState | None:
+        return self.slices.get(OVERVIEW.dimension_set)
+
+    @property
+    def has_business_day(self) -> bool:
+        """The other slices are by what a session may have several of."""
+        return self.url_device is not None or self.overview is not None
 
     @property
     def built_from(self) -> str:
-        """Changes whenever a source or the way of rolling up does."""
+        """Of the business-day; changes whenever a source or the way of rolling up does."""
         parts = [state.built_from if state else "-" for state in (self.url_device, self.overview)]
         return ":".join([*parts, str(AGGREGATES_VERSION)])
+
+    @property
+    def slices_to_roll_up(self) -> list[tuple[SliceToRollUp, bool]]:
+        """Those with values to tell visitors apart by, and whether they have rows."""
+        return [
+            (
+                SliceToRollUp(
+                    business_id=self.business_id,
+                    day=state.day,
+                    dimension_set=name,
+                    built_from=f"{state.built_from}:{AGGREGATES_VERSION}",
+                ),
+                state.rows > 0,
+            )
+            for name, state in self.slices.items()
+            if dimension_aggregates.is_rolled_up(name)
+        ]
 
 
 def _build_slices(
@@ -372,25 +446,15 @@ def _aggregate_sources(
     slices: dict[str, dict[str, SliceState]] = {}
     for state in daily_metrics.list_slices(database, start=day, end=day, business_ids=business_ids):
         slices.setdefault(state.business_id, {})[state.dimension_set] = state
-    sources = [
-        AggregateSources(
-            business_id,
-            by_set.get(URL_DEVICE.dimension_set),
-            by_set.get(OVERVIEW.dimension_set),
-        )
-        for business_id, by_set in slices.items()
-    ]
-    return [source for source in sources if source.url_device or source.overview]
+    return [AggregateSources(business_id, by_set) for business_id, by_set in slices.items()]
 
 
 def _rebuild_aggregates(
     sources: Collection[AggregateSources],
-    standing: Mapping[str, str],
+    is_current: Callable[[AggregateSources], bool],
     rebuild: Callable[[AggregateSources], WriteCounts],
 ) -> Rebuilt:
-    changed = [
-        source for source in sources if standing.get(source.business_id) != source.built_from
-    ]
+    changed = [source for source in sources if not is_current(source)]
     unchanged = {source.business_id for source in sources} - {c.business_id for c in changed}
     written, failures = _for_each_business(
         ((source.business_id, source) for source in changed), rebuild
@@ -406,6 +470,7 @@ def _frame(database: Database, state: SliceState | None) -> pd.DataFrame | None:
         business_id=state.business_id,
         day=state.day,
         dimension_set=state.dimension_set,
+        columns=SUMMED_COLUMNS,
     )
 
 

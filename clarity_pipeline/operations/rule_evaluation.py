@@ -1,13 +1,15 @@
 """Evaluating rules on stored history: for the record, and for a look at what a rule would say.
 
-Businesses are worked on in batches of so much history as memory should hold. A rule that breaks is
-reported and stops no other one.
+Businesses are worked on in batches of so much history as memory should hold. While one is evaluated
+the next is read and the one before is written, so that the database works meanwhile. A rule that
+breaks is reported and stops no other one.
 """
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from datetime import date, datetime
 from typing import Final, Literal
@@ -158,14 +160,15 @@ def evaluate_day(
         recovery=recovery,
     )
     work = _DayWork(database, day=day, now=now, run_id=run_id, due=due, broken=broken)
-    for batch in batches(
-        database,
-        [each.stored.rule for each in due],
-        ready,
-        as_of=day,
-        with_nobodys=business_ids is None,
-    ):
-        work.evaluate(batch)
+    work.work_through(
+        batches(
+            database,
+            [each.stored.rule for each in due],
+            ready,
+            as_of=day,
+            with_nobodys=business_ids is None,
+        )
+    )
     logger.info(
         "day %s: %d rules evaluated for %d businesses, %d evaluations written, %d businesses to "
         "come",
@@ -394,29 +397,40 @@ class _DayWork:
     ) -> None:
         self.database, self.day, self.now, self.run_id = database, day, now, run_id
         self.due = {each.stored.id: each for each in due}
+        # Another thread reads for all of them, whichever are dropped meanwhile.
+        self._wanted = tuple(each.stored for each in due)
         self.broken = broken
         self.disarmed: dict[str, str] = {}
         self.written = Written()
         self.entities = self.fired = self.not_fired = self.unknown = 0
         self._versions: dict[tuple[int, int], Rule | None] = {}
 
-    def evaluate(self, batch: Batch) -> None:
-        """Evaluate every rule for a batch of businesses, and store all of that or nothing."""
-        if not self.due:
-            return
+    def work_through(self, batches: Iterable[Batch]) -> None:
+        """Evaluate every rule for these businesses; of a batch all is stored, or nothing."""
+        with ThreadPoolExecutor(max_workers=2) as threads:
+            writing: Future[None] | None = None
+            for ground in _read_ahead(threads, self._read, batches):
+                prepared = self._evaluate(ground)
+                # What is called for depends on what was called for before.
+                if writing is not None:
+                    writing.result()
+                writing = threads.submit(self._write, *self._decide(prepared))
+            if writing is not None:
+                writing.result()
+
+    def _read(self, batch: Batch) -> _Ground:
         inputs = read_batch(
-            self.database,
-            [each.stored.rule for each in self.due.values()],
-            batch,
-            as_of=self.day,
+            self.database, [each.rule for each in self._wanted], batch, as_of=self.day
         )
         last = rule_evaluations.last_evaluations(
             self.database,
-            rule_ids=self.due.keys(),
+            rule_ids=[each.id for each in self._wanted],
             business_ids=batch.business_ids,
             before=self.day,
         )
-        ground = _Ground(inputs, last)
+        return _Ground(inputs, last)
+
+    def _evaluate(self, ground: _Ground) -> list[_Prepared]:
         prepared: list[_Prepared] = []
         for each in list(self.due.values()):
             try:
@@ -426,33 +440,39 @@ class _DayWork:
             except Exception as error:
                 logger.exception("rule %s version %s broke", each.stored.id, each.stored.version)
                 self._drop(each, f"{type(error).__name__} while it was evaluated")
-        fresh = rule_evaluations.without_standing(
-            self.database, [each.evaluation for each in prepared]
-        )
-        news = {evaluation.key for evaluation in fresh}
-        plan = self._plan([each for each in prepared if each.evaluation.key in news])
-        self._disarm(plan)
-        written = rule_evaluations.write_evaluations(
-            self.database,
-            [
-                replace(
-                    evaluation,
-                    actions=plan.of_evaluation(
-                        rule_id=evaluation.rule_id, business_id=evaluation.record.business_id
-                    ),
-                )
-                for evaluation in fresh
-            ],
-            run_id=self.run_id,
-            now=self.now,
-        )
-        self.written += written + Written(unchanged=len(prepared) - len(fresh))
         for each in prepared:
             record = each.evaluation.record
             self.entities += record.entities
             self.fired += record.fired
             self.not_fired += record.not_fired
             self.unknown += record.unknown
+        return prepared
+
+    def _decide(
+        self, prepared: Sequence[_Prepared]
+    ) -> tuple[Sequence[PreparedEvaluation], Written]:
+        """What is to be written, with the actions that it calls for, and what stands already."""
+        fresh = rule_evaluations.without_standing(
+            self.database, [each.evaluation for each in prepared]
+        )
+        news = {evaluation.key for evaluation in fresh}
+        plan = self._plan([each for each in prepared if each.evaluation.key in news])
+        self._disarm(plan)
+        with_actions = [
+            replace(
+                evaluation,
+                actions=plan.of_evaluation(
+                    rule_id=evaluation.rule_id, business_id=evaluation.record.business_id
+                ),
+            )
+            for evaluation in fresh
+        ]
+        return with_actions, Written(unchanged=len(prepared) - len(fresh))
+
+    def _write(self, evaluations: Sequence[PreparedEvaluation], standing: Written) -> None:
+        self.written += standing + rule_evaluations.write_evaluations(
+            self.database, evaluations, run_id=self.run_id, now=self.now
+        )
 
     def _of_rule(self, due: _DueRule, ground: _Ground) -> list[_Prepared]:
         rule, rule_id = due.stored.rule, due.stored.id
@@ -600,6 +620,20 @@ class _DayWork:
     def _drop(self, each: _DueRule, why: str) -> None:
         self.broken[each.stored.rule.name] = why
         del self.due[each.stored.id]
+
+
+def _read_ahead(
+    threads: Executor, read: Callable[[Batch], _Ground], batches: Iterable[Batch]
+) -> Iterator[_Ground]:
+    """What is read of each batch, while the next is being read."""
+    coming: Future[_Ground] | None = None
+    for batch in batches:
+        following = threads.submit(read, batch)
+        if coming is not None:
+            yield coming.result()
+        coming = following
+    if coming is not None:
+        yield coming.result()
 
 
 @dataclass(frozen=True, slots=True)

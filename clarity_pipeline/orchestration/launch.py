@@ -9,11 +9,13 @@ from shutil import copyfile
 from typing import Any, Final
 
 import dagster as dg
+from dagster._core.storage.sqlite_storage import DagsterSqliteStorage
 
 from clarity_pipeline.domain.collection import TRIGGER_TAG
 from clarity_pipeline.domain.interrupted_jobs import WORKER_TAG
 from clarity_pipeline.domain.sync_jobs import Trigger
 from clarity_pipeline.operations.workers import this_worker
+from clarity_pipeline.orchestration.event_log import OneRunStorage
 from clarity_pipeline.orchestration.run_errors import first_error
 from clarity_pipeline.settings import Settings
 
@@ -115,7 +117,7 @@ def run_config(business_ids: Collection[str]) -> Mapping[str, Any]:
 
 
 def _quiet_instance(dagster_home: Path) -> dg.DagsterInstance:
-    """The instance of this home, without capturing what the process prints.
+    """The instance of this home, for one run, without capturing what the process prints.
 
     Capturing turns standard error into a file followed by a process of its own, which would cost
     half a second a run and garble any progress display.
@@ -127,7 +129,14 @@ def _quiet_instance(dagster_home: Path) -> dg.DagsterInstance:
         class_name="NoOpComputeLogManager",
         config_yaml="{}",
     )
-    return dg.DagsterInstance.from_ref(ref._replace(compute_logs_data=compute_logs))
+    storage = ref.storage_data
+    if storage is not None and storage.class_name == DagsterSqliteStorage.__name__:
+        storage = storage._replace(
+            module_name=OneRunStorage.__module__, class_name=OneRunStorage.__name__
+        )
+    return dg.DagsterInstance.from_ref(
+        ref._replace(compute_logs_data=compute_logs, storage_data=storage)
+    )
 
 
 def _was_interrupted(result: dg.ExecuteInProcessResult) -> bool:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from datetime import date, timedelta
 from typing import Any, Final
 from urllib.parse import urlencode, urlsplit
@@ -82,20 +82,20 @@ class DataView:
 
     def query(self, **changes: Any) -> str:
         """The address of this view with some of it changed, from the "?" on."""
-        changed = replace(self, **changes)
-        chosen = {
-            name: str(value)
-            for name, value in asdict(changed).items()
-            if value != getattr(_USUAL_VIEW, name)
-        }
+        chosen = self._unusual(changes)
         return f"?{urlencode(chosen)}" if chosen else "?"
 
     def chosen(self, *, without: str) -> dict[str, str]:
         """What a form that chooses one thing has to carry of the others."""
+        return self._unusual({without: getattr(_USUAL_VIEW, without)})
+
+    def _unusual(self, changes: Mapping[str, Any]) -> dict[str, str]:
+        """What of this view with some of it changed is not as in the usual one."""
+        values = {name: changes.get(name, getattr(self, name)) for name in self.__slots__}
         return {
             name: str(value)
-            for name, value in asdict(self).items()
-            if name != without and value != getattr(_USUAL_VIEW, name)
+            for name, value in values.items()
+            if value != getattr(_USUAL_VIEW, name)
         }
 
 

@@ -26,6 +26,8 @@ _TABLES: Final[Mapping[str, str]] = {
     "rule_evaluations": "What rules decided, and on what numbers",
     "clarity_daily_metrics": "Daily metrics by page, device, source, country and campaign",
     "clarity_url_aggregates": "Daily values by page",
+    "clarity_url_week_aggregates": "Weekly values by page",
+    "clarity_dimension_aggregates": "Daily values by kind of visitor",
     "clarity_business_aggregates": "Daily values of the business",
     "clarity_daily_slices": "Slices that the days consist of",
     "clarity_raw_exports": "Answers of Clarity, as they came",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from datetime import UTC, date, datetime
-from functools import cache
+from functools import cache, lru_cache
 from pathlib import Path
 from typing import Any, Final
 
@@ -114,8 +114,9 @@ def short_day(value: date | None) -> str:
     return UNKNOWN if value is None else f"{value.day} {value:%b %Y}"
 
 
+@lru_cache(maxsize=4096)
 def day_words(value: date) -> str:
-    """As "Mon 2 Nov 2026"."""
+    """As "Mon 2 Nov 2026". Two years of them are on one page."""
     return f"{value:%a} {value.day} {value:%b %Y}"
 
 

@@ -28,7 +28,9 @@ from clarity_pipeline.settings import load_settings
 from clarity_pipeline.store.bulk import Replacement, WriteCounts, replace_rows
 from clarity_pipeline.store.businesses import check_businesses_exist, lock_businesses
 from clarity_pipeline.store.database import Database
+from clarity_pipeline.store.dimension_aggregates import SliceToRollUp, roll_up
 from clarity_pipeline.store.schema import business_aggregates, business_config, url_aggregates
+from clarity_pipeline.store.url_weeks import sum_up_week
 
 
 def aggregate_states(
@@ -46,53 +48,33 @@ def url_aggregate_states(
 
 
 def replace_business_day(
-    database: Database, *, business_day: BusinessDay, now: datetime
+    database: Database,
+    *,
+    business_day: BusinessDay,
+    now: datetime,
+    slices: Sequence[SliceToRollUp] = (),
 ) -> WriteCounts:
-    """Store a business-day; nothing is written when it stands there already.
+    """Store a business-day, and the sums of these slices of it by dimension value, or nothing.
+
+    What stands there already is not written; the counts are of the business-day alone. Raises
+    UnknownBusiness.
+    """
+    with database.transaction() as connection:
+        lock_businesses(connection, [business_day.business_id])
+        roll_up(connection, slices, now=now)
+        return _write_business_day(connection, business_day, now=now)
+
+
+def replace_dimension_values(
+    database: Database, *, business_id: str, slices: Sequence[SliceToRollUp], now: datetime
+) -> None:
+    """Store the sums of slices of a business by dimension value, without a business-day.
 
     Raises UnknownBusiness.
     """
-    values = {
-        "business_id": business_day.business_id,
-        "date": business_day.day,
-        **asdict(business_day.sums),
-        "session_basis": business_day.session_basis,
-        "truncated": business_day.truncated,
-        "built_from": business_day.built_from,
-        "updated_at": now,
-    }
-    upsert = sqlite.insert if database.dialect_name == "sqlite" else postgresql.insert
-    insert = upsert(business_aggregates).values(values)
-    key = {"business_id", "date"}
-    changed = [name for name in values if name not in key]
-    statement = insert.on_conflict_do_update(
-        index_elements=sorted(key),
-        set_={name: insert.excluded[name] for name in changed},
-        where=or_(
-            *(
-                business_aggregates.c[name].is_distinct_from(insert.excluded[name])
-                for name in changed
-                if name != "updated_at"
-            )
-        ),
-    )
     with database.transaction() as connection:
-        lock_businesses(connection, [business_day.business_id])
-        stood = connection.scalar(
-            select(func.count())
-            .select_from(business_aggregates)
-            .where(
-                business_aggregates.c.business_id == business_day.business_id,
-                business_aggregates.c.date == business_day.day,
-            )
-        )
-        # SQLAlchemy forgets how many rows an INSERT wrote unless it is told to keep it.
-        written = connection.execute(
-            statement, execution_options={"preserve_rowcount": True}
-        ).rowcount
-    if not stood:
-        return WriteCounts(inserted=1)
-    return WriteCounts(updated=written, unchanged=1 - written)
+        lock_businesses(connection, [business_id])
+        roll_up(connection, slices, now=now)
 
 
 def replace_url_days(
@@ -125,7 +107,9 @@ def replace_url_days(
     )
     with database.transaction() as connection:
         lock_businesses(connection, [business_id])
-        return replace_rows(connection, url_aggregates, [replacement])
+        counts = replace_rows(connection, url_aggregates, [replacement])
+        sum_up_week(connection, business_id=business_id, day=day, now=now)
+        return counts
 
 
 def get_business_behavioral_aggregates(
@@ -166,6 +150,48 @@ def get_url_behavioral_aggregates(
 def url_hash(url: str) -> str:
     """Identity of a page within its business and day: 32 hex digits. Stable for ever."""
     return hashlib.blake2b(url.encode("utf-8", "surrogatepass"), digest_size=16).hexdigest()
+
+
+def _write_business_day(
+    connection: Connection, business_day: BusinessDay, *, now: datetime
+) -> WriteCounts:
+    values = {
+        "business_id": business_day.business_id,
+        "date": business_day.day,
+        **asdict(business_day.sums),
+        "session_basis": business_day.session_basis,
+        "truncated": business_day.truncated,
+        "built_from": business_day.built_from,
+        "updated_at": now,
+    }
+    upsert = sqlite.insert if connection.dialect.name == "sqlite" else postgresql.insert
+    insert = upsert(business_aggregates).values(values)
+    key = {"business_id", "date"}
+    changed = [name for name in values if name not in key]
+    statement = insert.on_conflict_do_update(
+        index_elements=sorted(key),
+        set_={name: insert.excluded[name] for name in changed},
+        where=or_(
+            *(
+                business_aggregates.c[name].is_distinct_from(insert.excluded[name])
+                for name in changed
+                if name != "updated_at"
+            )
+        ),
+    )
+    stood = connection.scalar(
+        select(func.count())
+        .select_from(business_aggregates)
+        .where(
+            business_aggregates.c.business_id == business_day.business_id,
+            business_aggregates.c.date == business_day.day,
+        )
+    )
+    # SQLAlchemy forgets how many rows an INSERT wrote unless it is told to keep it.
+    written = connection.execute(statement, execution_options={"preserve_rowcount": True}).rowcount
+    if not stood:
+        return WriteCounts(inserted=1)
+    return WriteCounts(updated=written, unchanged=1 - written)
 
 
 def _states(

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 import pandas as pd
 from sqlalchemy import Connection, Row, func, or_, select
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from clarity_pipeline.domain.normalise import NormalisedSlice
 
 __all__ = [
+    "COLUMNS_BESIDE_PAYLOAD",
     "SliceState",
     "WriteCounts",
     "list_slices",
@@ -104,16 +105,23 @@ def list_slices(
         return [_state(row) for row in connection.execute(statement)]
 
 
+COLUMNS_BESIDE_PAYLOAD: Final = ("dimension_hash", *DIMENSION_COLUMNS, *METRIC_COLUMNS)
+
+
 def read_metrics(
-    database: Database, *, business_id: str, day: date, dimension_set: str
+    database: Database,
+    *,
+    business_id: str,
+    day: date,
+    dimension_set: str,
+    columns: Sequence[str] = COLUMNS_BESIDE_PAYLOAD,
 ) -> pd.DataFrame:
-    """The rows of a slice by `dimension_hash`: dimensions and metrics, without the raw payload.
+    """The rows of a slice by `dimension_hash`: dimensions and metrics, or those of `columns`.
 
     Dimensions are text or None, counts Int64, ratios Float64, as in NormalisedSlice.frame.
     """
-    names = ["dimension_hash", *DIMENSION_COLUMNS, *METRIC_COLUMNS]
     statement = (
-        select(*(daily_metrics.c[name] for name in names))
+        select(*(daily_metrics.c[name] for name in columns))
         .where(
             daily_metrics.c.business_id == business_id,
             daily_metrics.c.date == day,
@@ -123,11 +131,11 @@ def read_metrics(
     )
     with database.reading() as connection:
         rows = connection.execute(statement).all()
-    columns = list(zip(*rows, strict=True)) if rows else [()] * len(names)
+    of_columns = list(zip(*rows, strict=True)) if rows else [()] * len(columns)
     return pd.DataFrame(
         {
             name: _frame_column(name, list(values))
-            for name, values in zip(names, columns, strict=True)
+            for name, values in zip(columns, of_columns, strict=True)
         },
         index=pd.RangeIndex(len(rows)),
     )

@@ -75,11 +75,19 @@ class PastJob:
     error_message: str | None
 
 
-def landed_slices(
+def unbuilt_replies(
     database: Database, *, start: date, end: date, business_ids: Collection[str]
 ) -> list[LandedSlice]:
-    """The accepted replies of the days from `start` to `end`, both included."""
-    table = raw_exports.c
+    """The accepted replies of which there is no slice, of the days from `start` to `end`.
+
+    Both days are included. Nearly all replies have one, so few of two years are left.
+    """
+    table, slices = raw_exports.c, daily_slices.c
+    is_built = exists().where(
+        slices.business_id == table.business_id,
+        slices.date == table.date,
+        slices.dimension_set == table.dimension_set,
+    )
     statement = select(
         table.id,
         table.business_id,
@@ -93,6 +101,7 @@ def landed_slices(
         table.date.between(start, end),
         table.business_id.in_(set(business_ids)),
         table.verdict == Verdict.ACCEPTED.value,
+        ~is_built,
     )
     with database.reading() as connection:
         return [
@@ -127,14 +136,16 @@ def built_slices(
     with database.reading() as connection:
         return [
             BuiltSlice(
-                business_id=row.business_id,
-                day=row.date,
-                dimension_set=row.dimension_set,
-                window_end=row.window_end,
-                truncated=row.truncated,
-                is_derived=row.subtracted_export_id is not None,
+                business_id, day, dimension_set, window_end, truncated, subtracted is not None
             )
-            for row in connection.execute(statement).all()
+            for (
+                business_id,
+                day,
+                dimension_set,
+                window_end,
+                truncated,
+                subtracted,
+            ) in connection.execute(statement).all()
         ]
 
 

@@ -11,8 +11,9 @@ from dataclasses import dataclass
 from datetime import date
 from typing import Final
 
-from sqlalchemy import Connection, Table, delete, func, select
+from sqlalchemy import Connection, Table, delete, func, null, select
 
+from clarity_pipeline.domain.days import week_of
 from clarity_pipeline.domain.errors import PurgeRefused
 from clarity_pipeline.domain.sync_jobs import JobStatus
 from clarity_pipeline.store.businesses import check_businesses_exist, lock_businesses
@@ -22,6 +23,7 @@ from clarity_pipeline.store.schema import (
     business_config,
     daily_metrics,
     daily_slices,
+    dimension_aggregates,
     raw_exports,
     rule_actions,
     rule_decisions,
@@ -29,6 +31,7 @@ from clarity_pipeline.store.schema import (
     sync_jobs,
     sync_requests,
     url_aggregates,
+    url_week_aggregates,
 )
 
 # A slice points at the export it was built from, so it goes first; and what a rule decided and
@@ -39,10 +42,12 @@ TABLES_OF_DAYS: Final = (
     rule_evaluations,
     daily_metrics,
     url_aggregates,
+    dimension_aggregates,
     business_aggregates,
     daily_slices,
     raw_exports,
 )
+TABLES_OF_WEEKS: Final = (url_week_aggregates,)
 TABLES_OF_WORK: Final = (sync_requests, sync_jobs)
 
 MOST_ROWS_PER_BATCH: Final = 1000
@@ -64,7 +69,7 @@ def held_rows(database: Database, business_id: str) -> dict[str, Held]:
         check_businesses_exist(connection, [business_id])
         return {
             table.name: Held(*_counted(connection, table, business_id))
-            for table in (*TABLES_OF_DAYS, *TABLES_OF_WORK)
+            for table in (*TABLES_OF_DAYS, *TABLES_OF_WEEKS, *TABLES_OF_WORK)
         }
 
 
@@ -91,16 +96,20 @@ def check_can_purge(database: Database, business_id: str) -> None:
 def delete_day(database: Database, *, business_id: str, day: date) -> Mapping[str, int]:
     """Delete all of one business's day, or nothing; returns the rows by table.
 
-    Raises PurgeRefused, or UnknownBusiness.
+    What its week adds up to goes with it: the sums would be of a day that is gone. Raises
+    PurgeRefused, or UnknownBusiness.
     """
     with database.transaction() as connection:
         lock_businesses(connection, [business_id])
         _check_is_at_rest(connection, business_id)
+        of_day = {table: table.c.date == day for table in TABLES_OF_DAYS} | {
+            table: table.c.week == week_of(day) for table in TABLES_OF_WEEKS
+        }
         return {
             table.name: connection.execute(
-                delete(table).where(table.c.business_id == business_id, table.c.date == day)
+                delete(table).where(table.c.business_id == business_id, is_of_day)
             ).rowcount
-            for table in TABLES_OF_DAYS
+            for table, is_of_day in of_day.items()
         }
 
 
@@ -149,9 +158,9 @@ def _check_is_at_rest(connection: Connection, business_id: str) -> None:
 def _counted(
     connection: Connection, table: Table, business_id: str
 ) -> tuple[int, date | None, date | None]:
+    # A week begins with a Monday, of which there need be nothing.
+    day = null() if table in TABLES_OF_WEEKS else table.c.date
     rows, first, last = connection.execute(
-        select(func.count(), func.min(table.c.date), func.max(table.c.date)).where(
-            table.c.business_id == business_id
-        )
+        select(func.count(), func.min(day), func.max(day)).where(table.c.business_id == business_id)
     ).one()
     return rows, first, last

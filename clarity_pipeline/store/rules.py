@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final
 
-from sqlalchemy import Connection, Row, insert, select, text, update
+from sqlalchemy import ColumnElement, Connection, Row, insert, select, text, update
 
 from clarity_pipeline.domain.errors import BadField, InvalidRule, RuleChanged, UnknownRule
 from clarity_pipeline.domain.rules.documents import parse_rule
@@ -24,6 +24,8 @@ _log = logging.getLogger(__name__)
 
 _LOCK_KEY: Final = int.from_bytes(b"rules")
 """Writers of rules take turns by this key; rules change rarely, so one key for all will do."""
+
+_IN_USE: Final = rules.c.archived_at.is_(None)
 
 _THE_SWITCH: Final = 1
 
@@ -77,10 +79,16 @@ def list_rules(database: Database, *, with_archived: bool = False) -> list[Store
 
     Broken ones are left out, and logged as errors: they must not stop the others.
     """
-    found, broken = _rules(database, with_archived=with_archived)
+    found, broken = _rules(database, *(() if with_archived else (_IN_USE,)))
     for each in broken:
         _log.error("rule %s version %s is left out: %s", each.id, each.version, each.error)
     return sorted(found, key=lambda each: (-each.rule.priority, each.rule.name, each.id))
+
+
+def list_broken_rules(database: Database) -> list[BrokenRule]:
+    """The rules in use that `list_rules` leaves out, by name; `save_rule` replaces one by name."""
+    _, broken = _rules(database, _IN_USE)
+    return sorted(broken, key=lambda each: each.name)
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,30 +102,9 @@ class RulesInForce:
 
 def rules_in_force(database: Database) -> RulesInForce:
     """Those that are armed or shadows, whether their shadow is over or not."""
-    statement = (
-        select(rules)
-        .where(
-            rules.c.archived_at.is_(None),
-            rules.c.status.in_([RuleStatus.ARMED.value, RuleStatus.SHADOW.value]),
-        )
-        .order_by(rules.c.id)
-    )
-    with database.reading() as connection:
-        rows = connection.execute(statement).all()
-    found: list[StoredRule] = []
-    broken: dict[str, str] = {}
-    for row in rows:
-        try:
-            found.append(_stored(row))
-        except InvalidRule as error:
-            broken[row.name] = str(error)
-    return RulesInForce(tuple(found), broken)
-
-
-def list_broken_rules(database: Database) -> list[BrokenRule]:
-    """The rules in use that `list_rules` leaves out, by name; `save_rule` replaces one by name."""
-    _, broken = _rules(database, with_archived=False)
-    return sorted(broken, key=lambda each: each.name)
+    deciding = rules.c.status.in_([RuleStatus.ARMED.value, RuleStatus.SHADOW.value])
+    found, broken = _rules(database, _IN_USE, deciding)
+    return RulesInForce(tuple(found), {each.name: str(each.error) for each in broken})
 
 
 def get_rule(database: Database, rule_id: int) -> StoredRule:
@@ -265,10 +252,10 @@ def set_switch(
         return True
 
 
-def _rules(database: Database, *, with_archived: bool) -> tuple[list[StoredRule], list[BrokenRule]]:
-    statement = select(rules)
-    if not with_archived:
-        statement = statement.where(rules.c.archived_at.is_(None))
+def _rules(
+    database: Database, *which: ColumnElement[bool]
+) -> tuple[list[StoredRule], list[BrokenRule]]:
+    statement = select(rules).where(*which).order_by(rules.c.id)
     found: list[StoredRule] = []
     broken: list[BrokenRule] = []
     with database.reading() as connection:
@@ -343,9 +330,7 @@ def _row(connection: Connection, rule_id: int) -> Row[Any] | None:
 
 
 def _row_of_name(connection: Connection, name: str) -> Row[Any] | None:
-    return connection.execute(
-        select(rules).where(rules.c.name == name, rules.c.archived_at.is_(None))
-    ).first()
+    return connection.execute(select(rules).where(rules.c.name == name, _IN_USE)).first()
 
 
 def _stored(row: Row[Any]) -> StoredRule:

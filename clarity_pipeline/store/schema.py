@@ -36,7 +36,7 @@ from sqlalchemy.types import TypeDecorator, TypeEngine
 
 from clarity_pipeline.store.storable import storable_text
 
-SCHEMA_REVISION: Final = "0004"
+SCHEMA_REVISION: Final = "0005"
 """The newest migration; Database.open compares it before it loads Alembic, which is slow."""
 
 VERSION_TABLE: Final = "clarity_schema_version"
@@ -73,7 +73,8 @@ class UtcDateTime(TypeDecorator[datetime]):
         if value is None:
             return None
         instant = datetime.fromisoformat(value) if isinstance(value, str) else value
-        return instant.astimezone(UTC)
+        # A list of a thousand businesses has four thousand instants, mostly as they should be.
+        return instant if instant.tzinfo is UTC else instant.astimezone(UTC)
 
 
 class PlainText(TypeDecorator[str]):
@@ -201,7 +202,12 @@ raw_exports = Table(
     Column("row_counts", Json),
     Column("truncated", Boolean),
     Column("unknown_blocks", Json),
-    Index(None, "date", "business_id"),
+    # What of a day has landed, of all businesses, without a look at the replies: each of them is
+    # on a page of its own.
+    Index(
+        "ix_clarity_raw_exports_of_a_day",
+        *("date", "business_id", "dimension_set", "num_of_days", "verdict"),
+    ),
     # The days of one business: by the other index a quarter reads every reply there is of it.
     Index(None, "business_id", "date"),
     # An id must never be given out twice, or a metrics row would point at another reply.
@@ -348,6 +354,26 @@ business_aggregates = Table(
     Column("built_from", PlainText, nullable=False),
     Column("updated_at", UtcDateTime, nullable=False),
     Index(None, "date"),
+    # All that a list of businesses shows and is sorted by: a month of a thousand is 30,000 days.
+    Index(
+        "ix_clarity_business_aggregates_of_a_business",
+        *("business_id", "date", "sessions", "rage_clicks", "rage_click_sessions"),
+    ),
+)
+
+dimension_aggregates = Table(
+    "clarity_dimension_aggregates",
+    metadata,
+    _business_id(primary_key=True),
+    Column("date", Date, primary_key=True),
+    Column("dimension", String(16), primary_key=True),
+    # A value may be longer than an index entry can be, so those of a day are numbered from 1.
+    Column("number", Integer, primary_key=True, autoincrement=False),
+    Column("value", PlainText),
+    *_daily_sums(),
+    Column("built_from", PlainText, nullable=False),
+    Column("updated_at", UtcDateTime, nullable=False),
+    sqlite_with_rowid=False,
 )
 
 url_aggregates = Table(
@@ -363,19 +389,23 @@ url_aggregates = Table(
     Column("built_from", PlainText, nullable=False),
     Column("updated_at", UtcDateTime, nullable=False),
     Index(None, "date"),
-    # Most page-days have no such event, and a list of the worst pages reads only those that have.
-    *(
-        Index(
-            f"ix_clarity_url_aggregates_with_{event}",
-            "business_id",
-            "date",
-            "url_hash",
-            event,
-            sqlite_where=text(f"{event} > 0"),
-            postgresql_where=text(f"{event} > 0"),
-        )
-        for event in ("rage_clicks", "dead_clicks", "quick_backs")
-    ),
+)
+
+# Of weeks that are over, so that a quarter of a large site is some twenty rows a page, not ninety.
+url_week_aggregates = Table(
+    "clarity_url_week_aggregates",
+    metadata,
+    _business_id(primary_key=True),
+    # The Monday with which it begins.
+    Column("week", Date, primary_key=True),
+    Column("url_hash", String(32), primary_key=True),
+    Column("rage_clicks", BigInteger),
+    Column("rage_click_sessions", BigInteger, nullable=False),
+    Column("dead_clicks", BigInteger),
+    Column("dead_click_sessions", BigInteger, nullable=False),
+    Column("quick_backs", BigInteger),
+    Column("quick_back_sessions", BigInteger, nullable=False),
+    sqlite_with_rowid=False,
 )
 
 notices = Table(

@@ -10,12 +10,14 @@ from dataclasses import dataclass
 from datetime import date
 from typing import Any, Final
 
-from sqlalchemy import ColumnElement, Integer, case, func, literal_column, or_, select
+from sqlalchemy import ColumnElement, Integer, Select, func, or_, select, union_all
 from sqlalchemy import cast as sql_cast
 
 from clarity_pipeline.domain.aggregates import DAILY_SUM_COLUMNS, AggregateDay, DailySums
+from clarity_pipeline.domain.days import week_of
 from clarity_pipeline.domain.insight import (
     BreakdownBy,
+    EventSums,
     GroupSums,
     PageEvent,
     PageSums,
@@ -27,10 +29,12 @@ from clarity_pipeline.store.database import Database
 from clarity_pipeline.store.schema import (
     business_aggregates,
     businesses,
-    daily_metrics,
     daily_slices,
+    dimension_aggregates,
     url_aggregates,
+    url_week_aggregates,
 )
+from clarity_pipeline.store.url_weeks import summed_weeks
 
 _MAYBE_UNKNOWN: Final = frozenset(
     {"sessions", "rage_clicks", "dead_clicks", "excessive_scroll", "quick_backs"}
@@ -95,29 +99,45 @@ def slice_coverage(
     return SliceCoverage(days_with_data=days, truncated=bool(truncated), is_derived=derived > 0)
 
 
-def count_page_events(
+def sum_page_events(
     database: Database, *, business_id: str, window: Window, by: PageEvent
-) -> dict[str, int]:
-    """How many such events each page of a window has, by `url_hash`; pages without are left out.
+) -> dict[str, EventSums]:
+    """Such events of each page of a window that has any, by `url_hash`.
 
-    Days without an event add nothing, so only the others are read, from an index of their own: a
-    site of 900 pages has 81,000 page-days in a quarter.
+    A week that has been summed up is read as one, less the days of it that are not of the window:
+    a site of 900 pages has 81,000 page-days in a quarter.
     """
-    table = url_aggregates.c
-    events = table[by.column]
-    statement = (
-        select(table.url_hash, func.sum(events))
-        .where(
-            table.business_id == business_id,
-            table.date.between(window.start, window.end),
-            # Not a parameter: the database must see that its index of such days will do.
-            events > literal_column("0"),
+    days, weeks = url_aggregates.c, url_week_aggregates.c
+
+    def of_days(which: Sequence[date], *, sign: int) -> Select[*tuple[Any, ...]]:
+        return select(days.url_hash, sign * days[by.column], sign * days[by.sessions_column]).where(
+            days.business_id == business_id, days.date.in_(which)
         )
-        .group_by(table.url_hash)
-    )
+
     with database.reading() as connection:
         check_businesses_exist(connection, [business_id])
-        return {hash_: int(total) for hash_, total in connection.execute(statement)}
+        first, last = week_of(window.start), week_of(window.end)
+        summed = summed_weeks(connection, business_id=business_id, first=first, last=last)
+        parts = window.in_weeks(summed)
+        rows = union_all(
+            select(
+                weeks.url_hash,
+                weeks[by.column].label("events"),
+                weeks[by.sessions_column].label("sessions"),
+            ).where(weeks.business_id == business_id, weeks.week.in_(parts.weeks)),
+            of_days(parts.added, sign=1),
+            of_days(parts.taken_away, sign=-1),
+        ).subquery()
+        events = func.sum(rows.c.events)
+        statement = (
+            select(rows.c.url_hash, events, func.sum(rows.c.sessions))
+            .group_by(rows.c.url_hash)
+            .having(events > 0)
+        )
+        return {
+            hash_: EventSums(int(count), int(of_sessions))
+            for hash_, count, of_sessions in connection.execute(statement).all()
+        }
 
 
 def read_pages(
@@ -155,46 +175,23 @@ def read_pages(
 def sum_by_dimension(
     database: Database, *, business_id: str, window: Window, by: BreakdownBy
 ) -> list[GroupSums]:
-    """What each value of a dimension adds up to over a window, of the slice that knows it.
-
-    Sums and weights are those of domain.aggregates.aggregate_business_day.
-    """
-    table = daily_metrics.c
-    group = table[by.dimension.column]
-    page_views = table.sessions * case(
-        (table.pages_per_session > 0, table.pages_per_session), else_=1.0
-    )
+    """What each value of a dimension adds up to over a window, of the slice that knows it."""
+    table = dimension_aggregates.c
     statement = (
-        select(
-            group,
-            func.sum(table.sessions),
-            *_events_and_sessions("rage_clicks"),
-            *_events_and_sessions("dead_clicks"),
-            func.sum(table.excessive_scroll),
-            *_events_and_sessions("quick_backs"),
-            func.sum(table.scroll_depth * page_views),
-            func.sum(case((table.scroll_depth.is_not(None), page_views))),
-            func.sum(table.engagement_time_ms * table.sessions),
-            func.sum(case((table.engagement_time_ms.is_not(None), table.sessions))),
-        )
+        select(table.value, *(func.sum(table[name]) for name in DAILY_SUM_COLUMNS))
         .where(
             table.business_id == business_id,
-            table.dimension_set == by.combo.dimension_set,
             table.date.between(window.start, window.end),
+            table.dimension == by.value,
         )
-        .group_by(group)
+        .group_by(table.value)
     )
     with database.reading() as connection:
         check_businesses_exist(connection, [business_id])
         return [
-            GroupSums(group=row[0], sums=_sums(row[1:])) for row in connection.execute(statement)
+            GroupSums(group=row[0], sums=_sums(row[1:]))
+            for row in connection.execute(statement).all()
         ]
-
-
-def _events_and_sessions(name: str) -> tuple[ColumnElement[Any], ColumnElement[Any]]:
-    """The events, and the sessions of the rows that know them."""
-    table = daily_metrics.c
-    return func.sum(table[name]), func.sum(case((table[name].is_not(None), table.sessions)))
 
 
 def _sums(values: Sequence[Any]) -> DailySums:
@@ -245,12 +242,7 @@ def read_rage_click_days(
 
 def sum_sessions(database: Database, *, window: Window) -> dict[str, int | None]:
     """The sessions of every business that has data in a window; None where no day knows them."""
-    table = business_aggregates.c
-    statement = (
-        select(table.business_id, func.sum(table.sessions))
-        .where(table.date.between(window.start, window.end))
-        .group_by(table.business_id)
-    )
+    statement = _by_business(window, func.sum(business_aggregates.c.sessions))
     with database.reading() as connection:
         return {
             business_id: None if total is None else int(total)
@@ -261,16 +253,28 @@ def sum_sessions(database: Database, *, window: Window) -> dict[str, int | None]
 def sum_rage_clicks(database: Database, *, window: Window) -> dict[str, tuple[int | None, int]]:
     """Rage clicks of every business that has data in a window, and the sessions they are of."""
     table = business_aggregates.c
-    statement = (
-        select(table.business_id, func.sum(table.rage_clicks), func.sum(table.rage_click_sessions))
-        .where(table.date.between(window.start, window.end))
-        .group_by(table.business_id)
+    statement = _by_business(
+        window, func.sum(table.rage_clicks), func.sum(table.rage_click_sessions)
     )
     with database.reading() as connection:
         return {
             business_id: (None if events is None else int(events), int(sessions))
             for business_id, events, sessions in connection.execute(statement).all()
         }
+
+
+def _by_business(window: Window, *sums: ColumnElement[Any]) -> Select[*tuple[Any, ...]]:
+    table = business_aggregates.c
+    return (
+        select(table.business_id, *sums)
+        .where(
+            table.date.between(window.start, window.end),
+            # All there are. It makes SQLite go through the index of each business's days, where
+            # by the days alone it would have to sort the rows of all businesses.
+            table.business_id.in_(select(businesses.c.id)),
+        )
+        .group_by(table.business_id)
+    )
 
 
 def latest_days(database: Database, *, business_ids: Collection[str]) -> dict[str, date]:

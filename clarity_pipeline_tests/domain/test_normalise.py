@@ -425,6 +425,35 @@ def test_a_tuple_that_only_an_unknown_block_has_is_kept() -> None:
     ]
 
 
+def test_a_payload_reads_the_same_whatever_else_is_in_the_reply() -> None:
+    """Text that no database takes, anywhere in a reply, has all its payloads made another way."""
+    urls = [PAGE, f"{PAGE}?gclid=1", PAGE + '?a="},{",",b\\', f"{PAGE}?价=é", "", None]
+    blocks = nine_blocks([Visits((url, "PC"), depth=33.25) for url in urls])
+    blocks["ScrollDepth"][1]["averageScrollDepth"] = None
+    blocks["SmartEvents"] = [{"Url": PAGE, "Device": "PC", "n": n} for n in (1, 2.5)]
+    odd = {"Url": "about:odd", "Device": "PC"}
+    texts = {
+        more: dict(zip(found["dimension_hash"], found["raw_payload"], strict=True))
+        for more in ("plain", "\0", "\ud800")
+        for found in [
+            normalise_export(landed(body({**blocks, "New": [{**odd, "text": more}]}))).frame.query(
+                "url != 'about:odd'"
+            )
+        ]
+    }
+    assert len(texts["plain"]) == 5
+    assert texts["plain"] == texts["\0"] == texts["\ud800"]
+
+
+@pytest.mark.parametrize("inner", [[{}, {}], ["},{"], {"a": [{"b": 1}, {"c": 2}]}, "},{"])
+def test_rows_that_look_like_the_end_of_a_row_stay_whole(inner: object) -> None:
+    blocks = nine_blocks([Visits((PAGE, device)) for device in ("PC", "Mobile")])
+    blocks["Traffic"][0]["inner"] = inner
+    kept = normalise_export(landed(body(blocks)))
+    assert raw_rows_of(row_at(kept, device="PC")["raw_payload"])["Traffic"][0]["inner"] == inner
+    assert "inner" not in row_at(kept, device="Mobile")["raw_payload"]
+
+
 # Tuples
 
 

@@ -19,12 +19,20 @@ from clarity_pipeline.store.schema import (
     business_aggregates,
     daily_metrics,
     daily_slices,
+    dimension_aggregates,
     raw_exports,
     url_aggregates,
+    url_week_aggregates,
 )
 from clarity_pipeline_tests.agency import Agency
 
 Rows = tuple[tuple[object, ...], ...]
+
+TABLES = (
+    *(daily_metrics, daily_slices, business_aggregates, dimension_aggregates),
+    *(url_aggregates, url_week_aggregates),
+)
+"""All that is made of what was landed."""
 
 WHEN_AND_WHENCE = frozenset({"updated_at", "window_start", "window_end", "raw_export_id"})
 """What may differ between two ways to the same data: instants, and the number of a reply."""
@@ -34,7 +42,7 @@ def content(database: Database) -> Mapping[str, Rows]:
     """All rows of the normalised tables in a fixed order, JSON as the bytes that are stored."""
     found: dict[str, Rows] = {}
     with database.reading() as connection:
-        for table in (daily_metrics, daily_slices, business_aggregates, url_aggregates):
+        for table in TABLES:
             columns = [
                 cast(column, Text) if isinstance(column.type, type(Json)) else column
                 for column in table.c

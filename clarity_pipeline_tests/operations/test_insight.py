@@ -35,6 +35,7 @@ from clarity_pipeline.operations.insight import (
     past_syncs,
     worst_pages,
 )
+from clarity_pipeline.operations.rebuild_day import rebuild_business_aggregates
 from clarity_pipeline.store import connections, daily_metrics, sync_jobs
 from clarity_pipeline.store.database import Database
 from clarity_pipeline.store.schema import daily_metrics as metrics_table
@@ -44,6 +45,11 @@ from clarity_pipeline_tests.factories import DAY, NOW, connect_business, make_sl
 from clarity_pipeline_tests.stored_days import store_day, store_pages, sums
 
 WEEK = Window(DAY - timedelta(days=6), DAY)
+
+
+def roll_up(database: Database) -> None:
+    """What the pipeline does once the rows of a day are there."""
+    rebuild_business_aggregates(database, day=DAY, now=NOW)
 
 
 @pytest.fixture
@@ -211,6 +217,24 @@ def test_pages_are_ranked_by_rate_among_those_with_enough_sessions(acme: Databas
     assert urls(2) == ["https://a/many", "https://a/more"]
 
 
+def test_a_page_with_too_few_sessions_takes_no_place_among_those_with_most_events(
+    acme: Database,
+) -> None:
+    store_pages(
+        acme,
+        DAY,
+        {
+            "https://a/one-visitor": sums(rage_clicks=9, rage_click_sessions=1),
+            "https://a/busy": sums(rage_clicks=3, rage_click_sessions=50),
+        },
+    )
+    found = worst_pages(
+        acme, "acme", window=WEEK, by=PageEvent.RAGE, min_sessions=2, now=NOW, limit=1
+    )
+    assert [page.url for page in found.pages] == ["https://a/busy"]
+    assert found.pages_with_events == 2
+
+
 # Groups
 
 
@@ -229,6 +253,7 @@ def test_groups_are_the_sums_of_their_rows_divided_once(acme: Database) -> None:
         ],
         now=NOW,
     )
+    roll_up(acme)
     found = breakdown(acme, "acme", window=WEEK, by=BreakdownBy.DEVICE, now=NOW, limit=2)
 
     assert [(group.group, group.clarity_sessions) for group in found.groups] == [
@@ -263,6 +288,7 @@ def test_a_group_is_what_the_aggregates_of_its_rows_are(acme: Database) -> None:
             connection.execute(
                 metrics_table.update().where(metrics_table.c.dimension_hash == hash_).values(values)
             )
+    roll_up(acme)
     frame = daily_metrics.read_metrics(
         acme, business_id="acme", day=DAY, dimension_set=URL_DEVICE.dimension_set
     )
@@ -298,6 +324,7 @@ def test_what_clarity_sent_no_value_for_is_a_group_of_its_own(acme: Database) ->
         connection.execute(
             metrics_table.update().where(metrics_table.c.campaign == "").values(campaign=None)
         )
+    roll_up(acme)
 
     def groups(by: BreakdownBy) -> list[tuple[str | None, int | None]]:
         found = breakdown(acme, "acme", window=WEEK, by=by, now=NOW)

@@ -38,6 +38,8 @@ HISTORY = (
     "rule_evaluations",
     "clarity_daily_metrics",
     "clarity_url_aggregates",
+    "clarity_url_week_aggregates",
+    "clarity_dimension_aggregates",
     "clarity_business_aggregates",
     "clarity_daily_slices",
     "clarity_raw_exports",

@@ -19,6 +19,7 @@ from clarity_pipeline.store import daily_metrics, sync_jobs
 from clarity_pipeline.store.schema import (
     business_aggregates,
     daily_slices,
+    dimension_aggregates,
     url_aggregates,
 )
 from clarity_pipeline.store.schema import (
@@ -33,7 +34,10 @@ REBUILT = (
     "clarity_url_aggregates",
     "clarity_rule_evaluations",
 )
-TABLES: tuple[Table, ...] = (metrics_table, daily_slices, business_aggregates, url_aggregates)
+TABLES: tuple[Table, ...] = (
+    *(metrics_table, daily_slices, business_aggregates, dimension_aggregates),
+    url_aggregates,
+)
 
 
 def backfill(

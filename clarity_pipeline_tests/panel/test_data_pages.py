@@ -13,6 +13,7 @@ from starlette.testclient import TestClient
 from clarity_pipeline.domain.aggregates import NO_VISITS
 from clarity_pipeline.domain.dimensions import DEFAULT_COMBOS, URL_CAMPAIGN_CHANNEL
 from clarity_pipeline.domain.metrics import AGGREGATE_METRICS
+from clarity_pipeline.operations.rebuild_day import rebuild_business_aggregates
 from clarity_pipeline.store import businesses, connections, daily_metrics
 from clarity_pipeline_tests.domain.replies import Visits
 from clarity_pipeline_tests.factories import DAY, NOW, connect_business, make_slice
@@ -62,6 +63,14 @@ def complete_day(panel: Panel, *, back: int = 0) -> None:
         for combo in DEFAULT_COMBOS
     ]
     daily_metrics.replace_slices(panel.agency.database, slices, now=NOW)
+
+
+def store_campaigns(panel: Panel, *visits: Visits) -> None:
+    """The day by campaign and channel."""
+    database = panel.agency.database
+    of_day = make_slice(database, *visits, combo=URL_CAMPAIGN_CHANNEL)
+    daily_metrics.replace_slices(database, [of_day], now=NOW)
+    rebuild_business_aggregates(database, day=DAY, now=NOW)
 
 
 # The ten values
@@ -206,8 +215,7 @@ def test_groups_without_a_name_and_the_others_are_named_by_us(
             *((f"c{number}", number + 1) for number in range(12)),
         )
     ]
-    of_day = make_slice(panel.agency.database, *visits, combo=URL_CAMPAIGN_CHANNEL)
-    daily_metrics.replace_slices(panel.agency.database, [of_day], now=NOW)
+    store_campaigns(panel, *visits)
     store_day(panel.agency.database, DAY, sums())
     table = look(acme, f"{ACME}?split=campaign").text("breakdown-table")
     assert "(none) 90" in table
@@ -321,9 +329,7 @@ def test_names_that_strangers_made_up_do_nothing(panel: Panel, acme: TestClient)
         Visits(("https://a/", name, "Direct"))
         for name in ("<script>alert(2)</script>", '"onload="x')
     ]
-    daily_metrics.replace_slices(
-        database, [make_slice(database, *campaigns, combo=URL_CAMPAIGN_CHANNEL)], now=NOW
-    )
+    store_campaigns(panel, *campaigns)
     reply = acme.get(f"{ACME}?split=campaign")
     found = Page(reply.text)
     assert "<script>alert" not in reply.text

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from datetime import date
+from datetime import date, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -13,17 +13,19 @@ from alembic import command
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
-from sqlalchemy import create_engine, inspect, text
+from sqlalchemy import create_engine, inspect, select, text
 
 from clarity_pipeline.domain.aggregates import DAILY_SUM_COLUMNS
-from clarity_pipeline.domain.dimensions import DIMENSION_COLUMNS
+from clarity_pipeline.domain.dimensions import DEFAULT_COMBOS, DIMENSION_COLUMNS
 from clarity_pipeline.domain.errors import SchemaMismatch
 from clarity_pipeline.domain.metrics import METRIC_COLUMNS
+from clarity_pipeline.operations.rebuild_day import rebuild, rebuild_business_aggregates
 from clarity_pipeline.store import daily_metrics, quota_ledger, schema
 from clarity_pipeline.store.database import Database
 from clarity_pipeline.store.migrations import alembic_config
+from clarity_pipeline.store.vault import TokenVault
 from clarity_pipeline_tests.domain.replies import Visits
-from clarity_pipeline_tests.factories import NOW, connect_business, make_slice
+from clarity_pipeline_tests.factories import DAY, NOW, connect_business, make_slice
 
 # Opens the database given on the command line, as any process of ours does when it starts.
 OPEN_IN_A_PROCESS = """
@@ -78,7 +80,11 @@ def test_the_revision_the_code_expects_is_the_newest_migration() -> None:
 def test_the_tables_have_the_columns_of_the_domain() -> None:
     metrics = [column.name for column in schema.daily_metrics.c]
     assert metrics[4:26] == [*DIMENSION_COLUMNS, *METRIC_COLUMNS, "raw_payload"]
-    for table in (schema.business_aggregates, schema.url_aggregates):
+    for table in (
+        schema.business_aggregates,
+        schema.dimension_aggregates,
+        schema.url_aggregates,
+    ):
         assert [c.name for c in table.c if c.name in DAILY_SUM_COLUMNS] == list(DAILY_SUM_COLUMNS)
 
 
@@ -112,6 +118,72 @@ def test_a_database_of_the_first_release_is_upgraded_with_all_it_holds(
             database, project_id="abc123xyz0", utc_day=date(2026, 11, 2)
         )
     assert (call.slot, call.business_id, call.reserved_at) == (1, "acme", NOW)
+
+
+OLD_INDEXES = (
+    "ix_clarity_raw_exports_date_business_id ON clarity_raw_exports (date, business_id)",
+    *(
+        f"ix_clarity_url_aggregates_with_{event} ON clarity_url_aggregates (date)"
+        for event in ("rage_clicks", "dead_clicks", "quick_backs")
+    ),
+)
+
+
+def test_roll_ups_of_old_days_are_made_as_those_of_today_are(
+    database_url: str, vault: TokenVault
+) -> None:
+    """A database that has days, put back to the revision before windows had roll-ups."""
+    made_by_migration = (schema.dimension_aggregates, schema.url_week_aggregates)
+
+    def rows(database: Database) -> list[list[tuple[object, ...]]]:
+        with database.reading() as connection:
+            return [
+                [
+                    tuple(row)
+                    for row in connection.execute(
+                        select(*(c for c in table.c if c.name != "updated_at")).order_by(
+                            *table.primary_key
+                        )
+                    )
+                ]
+                for table in made_by_migration
+            ]
+
+    with Database.open(database_url) as database:
+        connect_business(database, vault)
+        for day in (DAY - timedelta(days=7), DAY, DAY + timedelta(days=1)):
+            slices = [
+                make_slice(
+                    database,
+                    *(
+                        Visits(values[: len(combo.dimensions)], sessions=3, rage=2, depth=depth)
+                        for values, depth in (
+                            (("https://a/", "ä", "y"), 40),
+                            (("https://b/", "", "y"), None),
+                            (("https://c/", "x" * 4000, "z"), 70),
+                        )
+                    ),
+                    combo=combo,
+                    day=day,
+                )
+                for combo in DEFAULT_COMBOS
+            ]
+            daily_metrics.replace_slices(database, slices, now=NOW)
+            rebuild(database, day=day, now=NOW + (day - DAY))
+        expected = rows(database)
+        with database.transaction() as connection:
+            for table in made_by_migration:
+                table.drop(connection)
+            for index in ("business_aggregates_of_a_business", "raw_exports_of_a_day"):
+                connection.execute(text(f"DROP INDEX ix_clarity_{index}"))
+            for index in OLD_INDEXES:
+                connection.execute(text(f"CREATE INDEX {index}"))
+            connection.execute(text(f"UPDATE {schema.VERSION_TABLE} SET version_num = '0004'"))
+    assert all(expected)
+    with Database.open(database_url) as database:
+        assert rows(database) == expected
+        rolled_up = rebuild_business_aggregates(database, day=DAY, now=NOW)
+        assert rolled_up.unchanged == ("acme",)
 
 
 def test_opening_without_migrating_refuses_a_database_without_tables(

@@ -766,7 +766,7 @@ class Limits(_Strict):
     breaker_min_entities: Annotated[int, Field(strict=True, ge=1, le=100_000)] = 5
     """The share is not asked about when it would act on fewer than these."""
     breaker_errors: Annotated[int, Field(strict=True, ge=1, le=1000)] = 5
-    """The rule is switched off when so many of its actions failed in a day."""
+    """The rule is switched off when so many of its actions on ads failed in a day."""
 
 
 class OnData(_Strict):

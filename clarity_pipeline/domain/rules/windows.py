@@ -120,8 +120,9 @@ def read_spread(series: DailySeries, metric: Metric, *, rows: Integers, span: Sp
         days=count,
         mean=mean,
         deviation=deviation,
-        # The mean of equal numbers can be off by a bit, and the deviation then is not quite 0.
-        is_constant=lowest >= highest,
+        # The mean of equal numbers can be off by a bit, and the deviation then is not quite 0; the
+        # squares of the tiniest differences are.
+        is_constant=(lowest >= highest) | (deviation == 0),
     )
 
 

@@ -95,6 +95,7 @@ def series_of(histories: Sequence[Days], *, order: Any = "F") -> DailySeries:
             for name, value in sums.items():
                 if name == "basis":
                     assert basis is not None
+                    assert value is not None
                     basis[row, (day - first).days] = value
                 else:
                     values[name][row, (day - first).days] = np.nan if value is None else value

@@ -242,4 +242,7 @@ def _z_score(value: float, singles: list[float]) -> float:
     mean = total / len(singles)
     for each in singles:
         squares += (each - mean) * (each - mean)
-    return (value - mean) / math.sqrt(squares / (len(singles) - 1))
+    deviation = math.sqrt(squares / (len(singles) - 1))
+    if deviation == 0:
+        raise _Unknown(Reason.NO_VARIATION)
+    return (value - mean) / deviation

@@ -349,6 +349,8 @@ def test_the_z_score_of_a_count_is_about_its_daily_average() -> None:
         (comparison("z_score", 4), (None, 1, 3, 2, 5), None),
         (comparison("z_score", 3), (0.1, 0.1, 0.1, 5), Reason.NO_VARIATION),
         (comparison("z_score", 9), (*[0.1] * 9, 0.1), Reason.NO_VARIATION),
+        # So little apart that the squares are nothing.
+        (comparison("z_score", 3), (1e-200, 2e-200, 3e-200, 5), Reason.NO_VARIATION),
     ],
 )
 def test_what_cannot_be_compared_is_unknown(

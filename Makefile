@@ -6,8 +6,9 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 CHROMIUM := /usr/bin/chromium
+PYTEST := $(BIN)/python -m pytest --numprocesses=logical --maxprocesses=4 --dist=worksteal
 
-.PHONY: demo dev test browser lint types check benchmark faulty-day panel-pages soak lock clean
+.PHONY: demo dev test test-long browser lint types check benchmark faulty-day panel-pages soak lock clean
 
 demo: $(READY)
 	@$(BIN)/clarity demo
@@ -16,7 +17,11 @@ dev: $(READY)
 	@$(BIN)/clarity dev
 
 test: $(READY) browser
-	@$(BIN)/python -m pytest --numprocesses=logical --maxprocesses=4 --dist=worksteal
+	@$(PYTEST) -m "not long"
+
+# Workers killed on PostgreSQL at every step, months in one run, a simulated month of faults.
+test-long: $(READY)
+	@$(PYTEST) -m long
 
 # The panel's tests click in it. Where it cannot be installed they say so and fail.
 browser:

@@ -21,6 +21,14 @@ if TYPE_CHECKING:
 __all__ = ["agency", "emulator_server"]
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Kills are about our processes: on SQLite every change is tried, on PostgreSQL with the rest
+    that takes long."""
+    for item in items:
+        if item.path.name == "test_kills.py" and "postgresql" in item.name:
+            item.add_marker(pytest.mark.long)
+
+
 @pytest.fixture(scope="session")
 def used_dagster_home(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A Dagster home whose tables are there; making them takes longer than a small sync."""

@@ -21,6 +21,7 @@ HEALTHY = 13
 HAPPENING = sorted(MISBEHAVIOURS.keys() - TAKES_A_WHILE)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
 def test_who_misbehaves_is_told_so_and_everybody_else_gets_the_day(agency: Agency) -> None:
     for number in range(HEALTHY):

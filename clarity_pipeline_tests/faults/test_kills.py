@@ -81,6 +81,7 @@ def test_a_kill_while_clarity_is_answering_costs_the_slots_under_way_and_nothing
     assert len(agency.calls("bistro")) == 4
 
 
+@pytest.mark.long
 def test_a_sync_that_is_killed_again_and_again_still_comes_to_its_end(
     small_agency: Agency, undisturbed: Undisturbed
 ) -> None:

@@ -12,6 +12,7 @@ from clarity_pipeline_tests.faults.soak import FIRST_MORNING, Soak
 SEED = 20261101
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
 def test_after_thirty_bad_days_every_day_is_accounted_for(agency: Agency) -> None:
     agency.move_to(FIRST_MORNING)

@@ -43,7 +43,7 @@ def caller_of(
         database=agency.database,
         vault=vault or agency.vault,
         client=client
-        or ExportApiClient(base_url=agency.emulator.base_url, timeouts=Timeouts(read_seconds=0.5)),
+        or ExportApiClient(base_url=agency.emulator.base_url, timeouts=Timeouts(read_seconds=1.5)),
         clock=lambda: agency.now,
         overview_default=False,
         retry_after_seconds=0,

@@ -104,6 +104,7 @@ def written(agency: Agency) -> Written:
         }
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("database_url", "last_day"),
     [

@@ -91,6 +91,14 @@ class Panel:
         return browser
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """What is stored has its own tests on both databases; that pages and routes do as well on
+    PostgreSQL is tried with the rest that takes long."""
+    for item in items:
+        if item.path.parent.name == "panel" and "[postgresql" in item.name:
+            item.add_marker(pytest.mark.long)
+
+
 @pytest.fixture
 def make_panel(agency: Agency) -> Callable[..., Panel]:
     """Makes a panel whose settings differ from the agency's in what is named."""

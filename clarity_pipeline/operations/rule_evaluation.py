@@ -12,7 +12,7 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, S
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from datetime import date, datetime
-from typing import Final, Literal
+from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -32,7 +32,7 @@ from clarity_pipeline.domain.rules.actions import (
     plan_actions,
 )
 from clarity_pipeline.domain.rules.decisions import Decision, Reason, Truth
-from clarity_pipeline.domain.rules.due import BusinessDay, mode_of
+from clarity_pipeline.domain.rules.due import BusinessDay, RuleTrigger, mode_of
 from clarity_pipeline.domain.rules.evaluate import (
     REASONS,
     Evaluation,
@@ -71,9 +71,6 @@ from clarity_pipeline.store.rule_evaluations import (
 from clarity_pipeline.store.rules import StoredRule
 
 logger = logging.getLogger(__name__)
-
-Trigger = Literal["on_data", "cron"]
-"""Which rules are asked for: those that follow the data, or those with times of their own."""
 
 MOST_CELLS: Final = 4_000_000
 """Numbers of history that are held at a time, of 8 bytes each."""
@@ -129,7 +126,7 @@ def evaluate_day(
     run_id: str | None,
     business_ids: Collection[str] | None = None,
     rule_ids: Collection[int] | None = None,
-    trigger: Trigger = "on_data",
+    trigger: RuleTrigger = RuleTrigger.ON_DATA,
     recovery: bool = True,
 ) -> EvaluatedDay:
     """Evaluate the rules in force as of a day, and store what they decide and call for.
@@ -156,7 +153,7 @@ def evaluate_day(
         day=day,
         now=now,
         business_ids=business_ids,
-        waits_for_data=trigger == "on_data",
+        waits_for_data=trigger == RuleTrigger.ON_DATA,
         recovery=recovery,
     )
     work = _DayWork(database, day=day, now=now, run_id=run_id, due=due, broken=broken)

@@ -9,9 +9,8 @@ from datetime import date, datetime
 
 from clarity_pipeline.domain.days import day_collected_at, due_at
 from clarity_pipeline.domain.rules.cron import latest_due
-from clarity_pipeline.domain.rules.due import mode_of
+from clarity_pipeline.domain.rules.due import RuleTrigger, mode_of
 from clarity_pipeline.domain.rules.model import Cron
-from clarity_pipeline.operations.rule_evaluation import Trigger
 from clarity_pipeline.store import rule_evaluations, rules
 from clarity_pipeline.store.database import Database
 from clarity_pipeline.store.rules import StoredRule
@@ -21,7 +20,7 @@ from clarity_pipeline.store.rules import StoredRule
 class RulesDue:
     """Rules that are to be evaluated together, as of the day before `due_at` (UTC)."""
 
-    trigger: Trigger
+    trigger: RuleTrigger
     rule_ids: tuple[int, ...]
     due_at: datetime
 
@@ -64,12 +63,12 @@ def look_for_due_rules(database: Database, *, cursor: str | None, now: datetime)
         time = latest_due(schedule, after=after, now=now)
         if time is not None and mode_of(stored.rule, day=day_collected_at(time), now=now):
             by_time[time].append(stored.id)
-    found = [RulesDue("cron", tuple(ids), time) for time, ids in sorted(by_time.items())]
+    found = [RulesDue(RuleTrigger.CRON, tuple(ids), time) for time, ids in sorted(by_time.items())]
     late = due_at(day_collected_at(now))
     if after < late <= now:
         unsaid = _without_evaluation(database, in_force, now=now)
         if unsaid:
-            found.append(RulesDue("on_data", unsaid, late))
+            found.append(RulesDue(RuleTrigger.ON_DATA, unsaid, late))
     return LookedForRules(tuple(found), looked.cursor)
 
 

@@ -2,13 +2,12 @@
 
 from collections.abc import Iterator
 from datetime import date
-from typing import cast
 
 import dagster as dg
 
+from clarity_pipeline.domain.rules.due import RuleTrigger
 from clarity_pipeline.operations import rule_evaluation
 from clarity_pipeline.operations.day_report import DayReport
-from clarity_pipeline.operations.rule_evaluation import Trigger
 from clarity_pipeline.operations.rule_schedule import RulesDue, look_for_due_rules
 from clarity_pipeline.orchestration.aggregates import (
     clarity_business_aggregates,
@@ -22,7 +21,7 @@ from clarity_pipeline.orchestration.resources import ClockResource, StoreResourc
 class RulesAskedFor(dg.Config):
     """Which rules a run evaluates: without a word, all that follow the data."""
 
-    trigger: str = "on_data"
+    trigger: RuleTrigger = RuleTrigger.ON_DATA
     rule_ids: list[int] | None = None
 
 
@@ -47,7 +46,7 @@ def clarity_rule_evaluations(
             now=clock.now(),
             run_id=context.run.run_id,
             rule_ids=config.rule_ids,
-            trigger=cast("Trigger", config.trigger),
+            trigger=config.trigger,
             recovery=store.settings.recovery,
         )
         return rule_evaluation.report(store.database, evaluated)

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from datetime import date, timedelta
 from typing import Any
 
 import pytest
-from sqlalchemy import select, update
+from sqlalchemy import select, text, update
 
 from clarity_pipeline.domain.days import end_of
 from clarity_pipeline.domain.errors import (
@@ -654,3 +655,35 @@ def test_batches_make_no_difference(
     monkeypatch.undo()
     evaluated = evaluate(acme)
     assert (evaluated.written.evaluations, evaluated.written.unchanged) == (0, 16)
+
+
+def test_a_cap_holds_across_batches(
+    acme: Database, vault: TokenVault, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What one batch called for is written before the next one is decided on."""
+    for number in range(6):
+        business_id = f"b{number}"
+        connect_business(acme, vault, business_id=business_id, project_id=f"project{number:04d}")
+        store_day(acme, DAY, sums(), business_id=business_id)
+        put_ad(acme, business_id, business_id=business_id)
+        put_days(acme, business_id, {DAY: {"spend": 20.0}})
+    arm(acme, actions=[{"kind": "pause"}], limits={"actions_per_day": 2})
+    monkeypatch.setattr(rule_evaluation, "MOST_BUSINESSES", 1)
+    evaluate(acme)
+    statuses = Counter(action.status.value for action in rule_actions.list_actions(acme))
+    assert statuses == {"pending": 2, "skipped": 5}
+
+
+@pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
+def test_what_cannot_be_written_fails_the_day(acme: Database) -> None:
+    arm(acme)
+    with acme.transaction() as connection:
+        connection.execute(
+            text(
+                "CREATE TRIGGER refuse BEFORE INSERT ON rule_evaluations "
+                "BEGIN SELECT RAISE(ABORT, 'refused'); END"
+            )
+        )
+    with pytest.raises(Exception, match="refused"):
+        evaluate(acme)
+    assert rows(acme) == []

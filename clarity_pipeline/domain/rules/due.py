@@ -4,11 +4,19 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import date, datetime
+from enum import StrEnum
 
-from clarity_pipeline.domain.days import day_collected_at, due_at
+from clarity_pipeline.domain.days import day_collected_at
 from clarity_pipeline.domain.rules.actions import Mode
 from clarity_pipeline.domain.rules.model import Rule, RuleStatus
 from clarity_pipeline.domain.sync_jobs import JobStatus
+
+
+class RuleTrigger(StrEnum):
+    """Which rules are asked for, by the kind of their schedule."""
+
+    ON_DATA = "on_data"
+    CRON = "cron"
 
 
 def mode_of(rule: Rule, *, day: date, now: datetime) -> Mode | None:
@@ -49,8 +57,3 @@ class BusinessDay:
         if self.last_sync is JobStatus.RUNNING:
             return True
         return self.last_sync is None and self.is_obtainable
-
-
-def is_overdue(day: date, *, now: datetime) -> bool:
-    """Whether a day is so long over that it should have been evaluated."""
-    return now >= due_at(day)

@@ -202,3 +202,12 @@ def test_what_a_client_sees_of_rules_is_for_everybody(furnished: Furnished) -> N
     page.locator("#decisions").get_by_role("link").first.click()
     expect(page.locator("#sentence")).to_be_visible()
     assert faults(page) == []
+
+
+def test_a_rule_can_be_read_while_its_preview_is_on_the_way(furnished: Furnished) -> None:
+    page = furnished.signed_in
+    page.route("**/preview", lambda _: None)
+    page.goto(furnished.site.url + OF_THE_AGENCY["change a rule"])
+    expect(page.locator('#preview[aria-busy="true"]')).to_be_visible()
+    assert faults(page) == []
+    page.unroute_all()

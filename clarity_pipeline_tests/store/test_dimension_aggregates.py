@@ -7,7 +7,7 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from sqlalchemy import delete, insert, select
 
@@ -136,6 +136,12 @@ def stored(database: Database) -> list[Any]:
         )
 
 
+def seen(sessions: int, *, engagement_time_ms: float) -> Row:
+    knowing = {"sessions": sessions, "engagement_time_ms": engagement_time_ms}
+    return dict.fromkeys(("campaign", "channel", *METRIC_COLUMNS)) | knowing
+
+
+@example(rows=[seen(MAX_COUNT, engagement_time_ms=73.0), *[seen(7, engagement_time_ms=1.0)] * 3])
 @settings(
     max_examples=15,
     deadline=None,
@@ -145,7 +151,11 @@ def stored(database: Database) -> list[Any]:
 def test_values_add_up_to_what_their_rows_do_whatever_stood_there_before(
     acme: Database, rows: Sequence[Row]
 ) -> None:
-    """Each example finds what the one before has left."""
+    """Each example finds what the one before has left.
+
+    Beyond 2**53 a sum of doubles depends on the order in which the database meets the rows, by a
+    few of its last places.
+    """
     put_rows(acme, rows)
     roll_up(acme, built_from="reply")
     for by in (BreakdownBy.CAMPAIGN, BreakdownBy.CHANNEL):
@@ -155,9 +165,9 @@ def test_values_add_up_to_what_their_rows_do_whatever_stood_there_before(
         for value, sums in expected.items():
             for name in sums.__slots__:
                 wanted = getattr(sums, name)
-                assert getattr(found[value], name) == (
-                    pytest.approx(wanted) if isinstance(wanted, float) else wanted
-                ), name
+                if isinstance(wanted, float) or (wanted or 0) > 2**53:
+                    wanted = pytest.approx(wanted, rel=1e-12)
+                assert getattr(found[value], name) == wanted, name
 
 
 def test_a_value_that_has_not_changed_is_not_written_again(acme: Database) -> None:

@@ -16,19 +16,20 @@ import asyncio
 import json
 import logging
 import os
-import resource
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 import warnings
 from collections.abc import Callable, Generator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import Any
 
+import psutil
 from pydantic import SecretStr
 from rich.console import Console
 from rich.table import Table
@@ -38,13 +39,19 @@ DAY = date(2026, 11, 1)
 DISTINCT_SITES = 10
 """Businesses share this many sites, so that the emulator makes each reply once."""
 
+LOOK_EVERY_SECONDS = 0.05
+
 SITES = {"1,000": (3000, 900), "60": (45, 20)}
 """Tuples per reply -> sessions per day and pages of a site that gives them."""
 
 
 @dataclass(frozen=True, slots=True)
 class Measured:
-    """One sync in a process of its own; seconds, MiB and rows of `clarity_daily_metrics`."""
+    """One sync in a process of its own; seconds, MiB and rows of `clarity_daily_metrics`.
+
+    CPU time and memory are those of all its processes, each with all the memory it has, also what
+    they share.
+    """
 
     wall_seconds: float
     cpu_seconds: float
@@ -55,15 +62,47 @@ class Measured:
 
 def measure(sync: Callable[[], None], *, count_rows: Callable[[], int], calls: int) -> Measured:
     """Time a sync; rows are those that stand afterwards."""
-    wall, cpu = time.perf_counter(), time.process_time()
-    sync()
+    wall, cpu = time.perf_counter(), cpu_seconds()
+    with watched_memory() as peak:
+        sync()
     return Measured(
         wall_seconds=time.perf_counter() - wall,
-        cpu_seconds=time.process_time() - cpu,
-        peak_mib=resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
+        cpu_seconds=cpu_seconds() - cpu,
+        peak_mib=peak() / 2**20,
         rows=count_rows(),
         calls=calls,
     )
+
+
+def cpu_seconds() -> float:
+    """Of this process and of those it has ended."""
+    times = psutil.Process().cpu_times()
+    return times.user + times.system + times.children_user + times.children_system
+
+
+@contextmanager
+def watched_memory() -> Generator[Callable[[], int]]:
+    """What is yielded gives the most bytes that this process and its own had at one moment."""
+    process = psutil.Process()
+    finished = threading.Event()
+    peak = 0
+
+    def look() -> None:
+        nonlocal peak
+        while not finished.wait(LOOK_EVERY_SECONDS):
+            of_now = 0
+            for each in (process, *process.children(recursive=True)):
+                with suppress(psutil.NoSuchProcess):
+                    of_now += each.memory_info().rss
+            peak = max(peak, of_now)
+
+    looking = threading.Thread(target=look)
+    looking.start()
+    try:
+        yield lambda: peak
+    finally:
+        finished.set()
+        looking.join()
 
 
 def run_once(*, with_dagster: bool) -> None:

@@ -22,7 +22,7 @@ from clarity_pipeline.domain.sync_jobs import JobStatus, Trigger
 MOST_SINGLE_BATCHES: Final = 16
 """Up to this many businesses each is a batch, and a branch of the run, of its own."""
 
-BATCHES_OF_MANY: Final = 8
+BATCHES_OF_MANY: Final = 4
 """Beyond, batches grow instead: each costs four steps and about 30 event rows whatever its size."""
 
 TRIGGER_TAG: Final = "clarity/trigger"

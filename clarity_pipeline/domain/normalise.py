@@ -646,26 +646,24 @@ def _payload_texts(
     keys = _key_texts(row_keys, tuples.keys)
     if keys is None:
         return None
-    blocks_of: list[list[str]] = [[] for _ in range(tuples.count)]
-    for block, raw in rows_of.items():
+    of_blocks = np.full((len(rows_of), tuples.count), "", dtype=object)
+    for of_block, (block, raw) in zip(of_blocks, rows_of.items(), strict=True):
         name = _plain_json(block)
         if name is None or raw.texts is None:
             return None
-        tuple_ids: list[int] = tuples.of_block[block].tolist()
-        of_rows = zip(tuple_ids, raw.texts, strict=True)
+        tuple_ids = tuples.of_block[block]
         if block in TUPLE_BLOCKS:
-            for tuple_id, row in of_rows:
-                blocks_of[tuple_id].append(f"{name}:{{{row}}}")
+            of_block[tuple_ids] = [f"{name}:{{{row}}}" for row in raw.texts]
             continue
         of_tuples = defaultdict[int, list[str]](list)
-        for tuple_id, row in of_rows:
+        for tuple_id, row in zip(tuple_ids.tolist(), raw.texts, strict=True):
             of_tuples[tuple_id].append(row)
         for tuple_id, several in of_tuples.items():
-            blocks_of[tuple_id].append(f"{name}:[{{{_BETWEEN_ROWS.join(several)}}}]")
+            of_block[tuple_id] = f"{name}:[{{{_BETWEEN_ROWS.join(several)}}}]"
     payloads: list[list[str]] = [[] for _ in range(tuples.row_count)]
     row_ids: list[int] = tuples.row_of_tuple.tolist()
-    for row_id, key, blocks in zip(row_ids, keys, blocks_of, strict=True):
-        payloads[row_id].append(f'{{{key}"blocks":{{{",".join(blocks)}}}}}')
+    for row_id, key, blocks in zip(row_ids, keys, of_blocks.T.tolist(), strict=True):
+        payloads[row_id].append(f'{{{key}"blocks":{{{",".join(filter(None, blocks))}}}}}')
     return (f"[{','.join(payload)}]" for payload in payloads)
 
 

@@ -10,6 +10,7 @@ from datetime import date, datetime, timedelta
 from typing import TypeVar
 
 import pandas as pd
+from pydantic import SecretStr
 
 from clarity_pipeline.domain.aggregates import (
     AGGREGATES_VERSION,
@@ -36,6 +37,7 @@ from clarity_pipeline.domain.normalise import (
 )
 from clarity_pipeline.domain.recovery import DerivablePair, derivable_pairs
 from clarity_pipeline.domain.retention import is_kept
+from clarity_pipeline.operations.second_process import called_beside
 from clarity_pipeline.store import (
     aggregates,
     daily_metrics,
@@ -50,9 +52,15 @@ from clarity_pipeline.store.exports import JudgedExport
 
 logger = logging.getLogger(__name__)
 
-WORKERS = 2
+NORMALISED_AT_ONCE = 2
 """Businesses in work at the same time: while one waits for the database another is parsed. More
 would only hold more replies in memory."""
+
+ROLLED_UP_AT_ONCE = 4
+"""Rolling up is mostly waiting for the database."""
+
+SHARED_FROM_BYTES = 100 * 1024 * 1024
+"""So much is normalised in a second; to start another process takes a third of one."""
 
 Item = TypeVar("Item")
 
@@ -73,6 +81,15 @@ class Rebuilt:
     @property
     def rows_written(self) -> int:
         return sum(rows_written(counts) for counts in self.written.values())
+
+    def __or__(self, other: Rebuilt) -> Rebuilt:
+        """Both together; they are about different businesses."""
+        return Rebuilt(
+            self.written | other.written,
+            tuple(sorted({*self.unchanged, *other.unchanged})),
+            self.failures | other.failures,
+            self.bodies_removed | other.bodies_removed,
+        )
 
 
 def rows_written(counts: WriteCounts) -> int:
@@ -96,6 +113,13 @@ class SliceSource:
     def window_end(self) -> datetime:
         """Where the hours that the slice is about end (UTC)."""
         return self.landed.window_end
+
+    @property
+    def body_bytes(self) -> int:
+        """How much there is to read."""
+        if isinstance(self.landed, DerivablePair):
+            return self.landed.minuend.body_bytes + self.landed.subtrahend.body_bytes
+        return self.landed.body_bytes
 
     @property
     def built_from(self) -> str:
@@ -133,6 +157,7 @@ def rebuild_metrics(
     business_ids: Collection[str] | None = None,
     force: bool = False,
     keep_payload_days: int | None = None,
+    shared_from_bytes: int = SHARED_FROM_BYTES,
 ) -> Rebuilt:
     """Normalise a day's landed exports into `clarity_daily_metrics`.
 
@@ -141,21 +166,109 @@ def rebuild_metrics(
     when a body is no longer kept. An export that cannot be read fails its business only; its other
     slices are written. Of a day older than `keep_payload_days` the raw payload is not written:
     retention has removed it, and a replay must not bring it back.
+
+    On PostgreSQL a second process does half of it where replies of `shared_from_bytes` or more are
+    to be read; SQLite has one writer at a time.
     """
+    selected = _select(database, day=day, business_ids=business_ids, force=force)
+
+    def build(ids: Collection[str], *, at_once: int) -> Rebuilt:
+        return _build(
+            database, selected.only(ids), now=now, keep_payload=keep_payload, at_once=at_once
+        )
+
     keep_payload = is_kept(day, now=now, days=keep_payload_days)
-    bodies_removed: dict[str, int] = {}
+    theirs = (
+        selected.lighter_half
+        if database.dialect_name == "postgresql" and selected.body_bytes >= shared_from_bytes
+        else frozenset[str]()
+    )
+    if not theirs:
+        return build(selected.business_ids, at_once=NORMALISED_AT_ONCE)
+    with called_beside(
+        _rebuild_metrics_of,
+        database.url,
+        day=day,
+        now=now,
+        business_ids=theirs,
+        force=force,
+        keep_payload=keep_payload,
+    ) as rebuilt_beside:
+        ours = build(selected.business_ids - theirs, at_once=1)
+        try:
+            return ours | rebuilt_beside()
+        except ChildProcessError as error:
+            logger.warning("%s Its businesses are rebuilt in this one.", error)
+            return ours | build(theirs, at_once=1)
+
+
+def _rebuild_metrics_of(
+    database_url: SecretStr,
+    *,
+    day: date,
+    now: datetime,
+    business_ids: Collection[str],
+    force: bool,
+    keep_payload: bool,
+) -> Rebuilt:
+    """A share of `rebuild_metrics`, in a process of its own."""
+    with Database.open(database_url, migrate=False) as database:
+        selected = _select(database, day=day, business_ids=business_ids, force=force)
+        return _build(database, selected, now=now, keep_payload=keep_payload, at_once=1)
+
+
+@dataclass(frozen=True, slots=True)
+class _Selected:
+    """The sources of a day, by business, and all businesses that have any."""
+
+    outdated: dict[str, list[SliceSource]]
+    business_ids: frozenset[str]
+
+    def only(self, business_ids: Collection[str]) -> _Selected:
+        return _Selected(
+            {each: of for each, of in self.outdated.items() if each in business_ids},
+            self.business_ids.intersection(business_ids),
+        )
+
+    @property
+    def body_bytes(self) -> int:
+        return sum(map(_body_bytes, self.outdated.values()))
+
+    @property
+    def lighter_half(self) -> frozenset[str]:
+        """Every second business, the one with the most to read left out; empty for a single one."""
+        by_weight = sorted(
+            self.outdated, key=lambda each: _body_bytes(self.outdated[each]), reverse=True
+        )
+        return frozenset(by_weight[1::2])
+
+
+def _body_bytes(sources: Iterable[SliceSource]) -> int:
+    return sum(source.body_bytes for source in sources)
+
+
+def _select(
+    database: Database, *, day: date, business_ids: Collection[str] | None, force: bool
+) -> _Selected:
     standing = {
         (state.business_id, state.dimension_set): state.built_from
         for state in daily_metrics.list_slices(
             database, start=day, end=day, business_ids=business_ids
         )
     }
-    wanted: dict[str, list[SliceSource]] = {}
+    outdated: dict[str, list[SliceSource]] = {}
     seen: set[str] = set()
     for key, source in slice_sources(database, day=day, business_ids=business_ids).items():
         seen.add(source.business_id)
         if force or standing.get(key) != source.built_from:
-            wanted.setdefault(source.business_id, []).append(source)
+            outdated.setdefault(source.business_id, []).append(source)
+    return _Selected(outdated, frozenset(seen))
+
+
+def _build(
+    database: Database, selected: _Selected, *, now: datetime, keep_payload: bool, at_once: int
+) -> Rebuilt:
+    bodies_removed: dict[str, int] = {}
 
     def rebuild(sources: list[SliceSource]) -> WriteCounts:
         slices, removed, problem = _build_slices(database, sources, keep_payload=keep_payload)
@@ -167,8 +280,9 @@ def rebuild_metrics(
         return counts
 
     with no_cyclic_garbage_collection():
-        written, failures = _for_each_business(wanted.items(), rebuild)
-    return Rebuilt(written, tuple(sorted(seen - wanted.keys())), failures, bodies_removed)
+        written, failures = _for_each_business(selected.outdated.items(), rebuild, at_once=at_once)
+    unchanged = selected.business_ids - selected.outdated.keys()
+    return Rebuilt(written, tuple(sorted(unchanged)), failures, bodies_removed)
 
 
 def rebuild_business_aggregates(
@@ -457,7 +571,7 @@ def _rebuild_aggregates(
     changed = [source for source in sources if not is_current(source)]
     unchanged = {source.business_id for source in sources} - {c.business_id for c in changed}
     written, failures = _for_each_business(
-        ((source.business_id, source) for source in changed), rebuild
+        ((source.business_id, source) for source in changed), rebuild, at_once=ROLLED_UP_AT_ONCE
     )
     return Rebuilt(written, tuple(sorted(unchanged)), failures)
 
@@ -475,12 +589,15 @@ def _frame(database: Database, state: SliceState | None) -> pd.DataFrame | None:
 
 
 def _for_each_business(
-    items: Iterable[tuple[str, Item]], work: Callable[[Item], WriteCounts]
+    items: Iterable[tuple[str, Item]],
+    work: Callable[[Item], WriteCounts],
+    *,
+    at_once: int,
 ) -> tuple[dict[str, WriteCounts], dict[str, str]]:
-    """Do the work for each business, `WORKERS` at a time; one's error stays with it."""
+    """Do the work for each business, `at_once` at a time; one's error stays with it."""
     written: dict[str, WriteCounts] = {}
     failures: dict[str, str] = {}
-    with ThreadPoolExecutor(WORKERS, thread_name_prefix="clarity-rebuild") as pool:
+    with ThreadPoolExecutor(at_once, thread_name_prefix="clarity-rebuild") as pool:
         futures = {business_id: pool.submit(work, item) for business_id, item in items}
         for business_id, future in futures.items():
             try:

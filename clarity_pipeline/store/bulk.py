@@ -341,8 +341,10 @@ def _copy_column(of: Column[Any], values: Sequence[Any]) -> Sequence[bytes]:
     if not _holds_text(of):
         # Few distinct values in many rows: half the time of putting each into words.
         words = {value: _copy_value(value) for value in set(values)}
-        return [words[value] for value in values]
+        return list(map(words.__getitem__, values))
     texts = [value for value in values if value is not None]
+    if not texts:
+        return [_NULL] * len(values)
     encoded = [text.encode() for text in _storable(of, texts)]
     # Searched as one: four times as fast as value by value. NUL cannot occur in any of them.
     joined = b"\0".join(encoded)
@@ -357,6 +359,8 @@ def _copy_column(of: Column[Any], values: Sequence[Any]) -> Sequence[bytes]:
 def _copy_value(value: object) -> bytes:
     if value is None:
         return _NULL
+    if isinstance(value, int | float):
+        return str(value).encode()
     if isinstance(value, datetime | date):
         return value.isoformat().encode()
     if isinstance(value, bytes):

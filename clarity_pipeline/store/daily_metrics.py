@@ -257,6 +257,8 @@ def _replacement(item: NormalisedSlice, *, now: datetime) -> Replacement:
 
 def _plain_values(series: pd.Series[Any]) -> list[Any]:
     """Python values with None for everything that pandas regards as missing."""
+    if series.dtype == object:
+        return series.tolist()
     column: Any = series  # the type stubs of pandas do not allow None here
     return column.to_numpy(dtype=object, na_value=None).tolist()
 

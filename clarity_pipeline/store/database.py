@@ -109,6 +109,11 @@ class Database:
             with connection.begin():
                 yield connection
 
+    @property
+    def url(self) -> SecretStr:
+        """What `open` takes, for a process of its own; it may hold a password."""
+        return SecretStr(self.engine.url.render_as_string(hide_password=False))
+
     def close(self) -> None:
         """Close every pooled connection; the object is of no use afterwards."""
         self.engine.dispose()

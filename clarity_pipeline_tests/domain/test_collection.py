@@ -108,7 +108,7 @@ def test_batches_are_bounded_balanced_and_keep_a_business_together(
         for number in range(businesses)
     ]
     batches = plan_batches(calls)
-    assert len(batches) == (businesses if businesses <= 16 else 8)
+    assert len(batches) == (businesses if businesses <= 16 else 4)
     assert sorted(map(repr, calls)) == sorted(repr(item) for batch in batches for item in batch)
     homes = [{item.business_id for item in batch} for batch in batches]
     assert sum(map(len, homes)) == businesses

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-from contextlib import suppress
 from datetime import timedelta
 from typing import Any
 
@@ -27,6 +26,7 @@ from clarity_pipeline.domain.errors import (
 from clarity_pipeline.domain.exports import (
     Export,
     ExportRequest,
+    count_rows,
     parse_blocks,
     verify,
     verify_reply,
@@ -138,17 +138,14 @@ def test_a_byte_order_mark_does_no_harm() -> None:
 def test_numbers_and_characters_outside_the_standard_are_read() -> None:
     text = rb'[{"metricName":"New","information":[{"a":NaN,"b":"\ud800","c":1e999}]}]'
     (block,) = parse_blocks(text)
-    assert not block.known
     assert block.rows[0]["b"] == "\ud800"
     assert block.rows[0]["c"] == float("inf")
 
 
 def test_documented_block_names_are_made_canonical_and_unknown_ones_kept() -> None:
     blocks = parse_blocks(body({"Dead Click Count": [], "Smart Events": []}))
-    assert [(block.name, block.known) for block in blocks] == [
-        ("DeadClickCount", True),
-        ("Smart Events", False),
-    ]
+    assert [block.name for block in blocks] == ["DeadClickCount", "Smart Events"]
+    assert count_rows(blocks).unknown_blocks == ("Smart Events",)
 
 
 def test_unknown_blocks_are_named_once_each_and_sorted() -> None:
@@ -245,6 +242,27 @@ def test_any_bytes_are_accepted_or_refused_with_our_errors(reply_body: bytes) ->
     judge(reply_body)
 
 
+@given(st.data())
+def test_a_damaged_reply_is_accepted_only_where_all_of_it_can_be_read(data: st.DataObject) -> None:
+    whole = reply(Visits((PAGE, "PC")), combo=URL_DEVICE)
+    start = data.draw(st.integers(0, len(whole)))
+    end = data.draw(st.integers(start, min(start + 5, len(whole))))
+    junk = st.binary(max_size=3) | st.sampled_from([b"\xff", b"\xed\xa0\x80", rb"\ud800", rb"\x"])
+    judge(whole[:start] + data.draw(junk) + whole[end:])
+
+
+@pytest.mark.parametrize("junk", [b"\xff", b"\xc0\x80", rb"\x", b"\n", b"\x00"])
+def test_junk_in_a_value_that_nobody_asked_for_is_unreadable(junk: bytes) -> None:
+    whole = body({"Traffic": [{"Url": PAGE, "Device": "PC", "other": "JUNK"}]})
+    assert verify(export_of(whole)).row_counts == {"Traffic": 1}
+    with pytest.raises(ReplyUnreadable):
+        verify(export_of(whole.replace(b"JUNK", junk)))
+
+
 def judge(reply_body: bytes) -> None:
-    with suppress(ReplyUnreadable, DimensionIgnored):
-        verify(export_of(reply_body))
+    """What is accepted can be read, and is what was said of it."""
+    try:
+        summary = verify(export_of(reply_body))
+    except (ReplyUnreadable, DimensionIgnored):
+        return
+    assert summary == count_rows(parse_blocks(reply_body))

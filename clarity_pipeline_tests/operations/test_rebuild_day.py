@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import gc
+import sys
 from datetime import timedelta
+from typing import Any
 
 import pytest
-from sqlalchemy import text
+from sqlalchemy import Row, text
 
 from clarity_pipeline.domain.connections import ConnectionState
 from clarity_pipeline.domain.errors import RebuildFailed
@@ -14,8 +16,10 @@ from clarity_pipeline.domain.sync_jobs import JobStatus
 from clarity_pipeline.operations.connection_status import ConnectionStatus, connection_statuses
 from clarity_pipeline.operations.notices import record_connection_notices
 from clarity_pipeline.operations.rebuild_day import (
+    Rebuilt,
     raise_if_nothing_worked,
     rebuild,
+    rebuild_metrics,
     record_in_jobs,
 )
 from clarity_pipeline.operations.replay_day import replay_day
@@ -87,6 +91,66 @@ def test_when_no_business_could_be_rebuilt_it_is_nobodys_own_fault(agency: Agenc
     rebuilt = rebuild(agency.database, day=DAY, now=agency.now, force=True)
     with pytest.raises(RebuildFailed, match="None of 2 businesses could be rebuilt"):
         raise_if_nothing_worked(rebuilt)
+
+
+METRICS = (
+    "SELECT business_id, dimension_hash, url, sessions, raw_payload FROM clarity_daily_metrics"
+)
+
+
+def metrics_rebuilt_by_two_processes(agency: Agency) -> Rebuilt:
+    """As on a day of large replies, from nothing."""
+    with agency.database.transaction() as connection:
+        connection.execute(text("DELETE FROM clarity_daily_metrics"))
+        connection.execute(text("DELETE FROM clarity_daily_slices"))
+    return rebuild_metrics(agency.database, day=DAY, now=agency.now, shared_from_bytes=0)
+
+
+def stored_metrics(agency: Agency) -> list[Row[Any]]:
+    with agency.database.reading() as connection:
+        return list(connection.execute(text(f"{METRICS} ORDER BY business_id, dimension_hash")))
+
+
+def test_two_processes_write_what_one_does(
+    agency: Agency, caplog: pytest.LogCaptureFixture
+) -> None:
+    agency.connect("initech")
+    synced(agency)
+    by_one = stored_metrics(agency)
+    rebuilt = metrics_rebuilt_by_two_processes(agency)
+    assert set(rebuilt.written) == {"acme", "globex", "initech"}
+    assert rebuilt.rows_written == len(by_one)
+    assert stored_metrics(agency) == by_one
+    again = rebuild_metrics(agency.database, day=DAY, now=agency.now, shared_from_bytes=0)
+    assert again.unchanged == ("acme", "globex", "initech")
+    assert caplog.messages == []
+
+
+def test_what_a_second_process_does_not_do_is_done_without_it(
+    agency: Agency, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    synced(agency)
+    by_one = stored_metrics(agency)
+    monkeypatch.setattr(sys, "executable", "/bin/false")
+    rebuilt = metrics_rebuilt_by_two_processes(agency)
+    assert set(rebuilt.written) == {"acme", "globex"}
+    assert stored_metrics(agency) == by_one
+    # On SQLite there is none: it has one writer at a time.
+    told = ["The second process ended with exit code 1. Its businesses are rebuilt in this one."]
+    assert caplog.messages == (told if agency.database.dialect_name == "postgresql" else [])
+
+
+@pytest.mark.parametrize("damaged", ["acme", "globex"])
+def test_a_failure_stays_with_its_business_in_either_process(agency: Agency, damaged: str) -> None:
+    synced(agency)
+    with agency.database.transaction() as connection:
+        connection.execute(
+            text("UPDATE clarity_raw_exports SET sha256 = 'wrong' WHERE business_id = :damaged"),
+            {"damaged": damaged},
+        )
+    rebuilt = metrics_rebuilt_by_two_processes(agency)
+    assert set(rebuilt.failures) == {damaged}
+    assert set(rebuilt.written) == {"acme", "globex"} - {damaged}
 
 
 def refuse_sums_of_acme(database: Database, table: str) -> None:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import multiprocessing
 import os
 import signal
+from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import dataclass
 from datetime import date, datetime
@@ -48,8 +49,6 @@ def start_worker(
 
     `keeps_records` is for a Dagster instance on disk, which remembers the run afterwards.
     """
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload([__name__])
     errand = Errand(
         environment={
             name: value for name, value in os.environ.items() if name.startswith("CLARITY_")
@@ -59,7 +58,14 @@ def start_worker(
         killed_at=killed_at,
         keeps_records=keeps_records,
     )
-    process = context.Process(target=run_errand, args=(errand,))
+    return start_process(run_errand, errand)
+
+
+def start_process(target: Callable[..., None], *args: object) -> BaseProcess:
+    """A process that calls a function of a module."""
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload([__name__])
+    process = context.Process(target=target, args=args)
     process.start()
     return process
 

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import gc
+import subprocess
 import sys
+import time
 from datetime import timedelta
 from typing import Any
 
+import psutil
 import pytest
 from sqlalchemy import Row, text
 
@@ -98,11 +101,15 @@ METRICS = (
 )
 
 
-def metrics_rebuilt_by_two_processes(agency: Agency) -> Rebuilt:
-    """As on a day of large replies, from nothing."""
+def forget_metrics(agency: Agency) -> None:
     with agency.database.transaction() as connection:
         connection.execute(text("DELETE FROM clarity_daily_metrics"))
         connection.execute(text("DELETE FROM clarity_daily_slices"))
+
+
+def metrics_rebuilt_by_two_processes(agency: Agency) -> Rebuilt:
+    """As on a day of large replies, from nothing."""
+    forget_metrics(agency)
     return rebuild_metrics(agency.database, day=DAY, now=agency.now, shared_from_bytes=0)
 
 
@@ -151,6 +158,43 @@ def test_a_failure_stays_with_its_business_in_either_process(agency: Agency, dam
     rebuilt = metrics_rebuilt_by_two_processes(agency)
     assert set(rebuilt.failures) == {damaged}
     assert set(rebuilt.written) == {"acme", "globex"} - {damaged}
+
+
+REBUILD_IT = """
+import sys
+from datetime import date, datetime
+from clarity_pipeline.operations.rebuild_day import rebuild_metrics
+from clarity_pipeline.store.database import Database
+day, now = date.fromisoformat(sys.argv[1]), datetime.fromisoformat(sys.argv[2])
+with Database.open(sys.stdin.readline()) as database:
+    print("started", flush=True)
+    rebuild_metrics(database, day=day, now=now, shared_from_bytes=0)
+"""
+
+
+@pytest.mark.parametrize("after_seconds", [0.3, 0.6, 0.9])
+def test_after_a_kill_the_other_process_does_no_harm(agency: Agency, after_seconds: float) -> None:
+    """It may still be writing what is rebuilt here at the same time."""
+    synced(agency)
+    by_one = stored_metrics(agency)
+    forget_metrics(agency)
+    arguments = [sys.executable, "-c", REBUILD_IT, DAY.isoformat(), agency.now.isoformat()]
+    with subprocess.Popen(
+        arguments, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as killed:
+        assert killed.stdin is not None
+        assert killed.stdout is not None
+        killed.stdin.write(agency.database.url.get_secret_value())
+        killed.stdin.close()
+        assert killed.stdout.readline() == "started\n"
+        time.sleep(after_seconds)
+        others = psutil.Process(killed.pid).children()
+        killed.kill()
+    rebuild_metrics(agency.database, day=DAY, now=agency.now)
+    assert stored_metrics(agency) == by_one
+    _, still_there = psutil.wait_procs(others, timeout=10)
+    assert still_there == []
+    assert stored_metrics(agency) == by_one
 
 
 def refuse_sums_of_acme(database: Database, table: str) -> None:

@@ -7,6 +7,7 @@ from collections.abc import Callable, Collection, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from datetime import date, datetime, timedelta
+from itertools import accumulate
 from typing import TypeVar
 
 import pandas as pd
@@ -60,7 +61,7 @@ ROLLED_UP_AT_ONCE = 4
 """Rolling up is mostly waiting for the database."""
 
 SHARED_FROM_BYTES = 100 * 1024 * 1024
-"""So much is normalised in a second; to start another process takes a third of one."""
+"""Twice of what is worth it: a second process has started when one has read a quarter of this."""
 
 Item = TypeVar("Item")
 
@@ -167,8 +168,8 @@ def rebuild_metrics(
     slices are written. Of a day older than `keep_payload_days` the raw payload is not written:
     retention has removed it, and a replay must not bring it back.
 
-    On PostgreSQL a second process does half of it where replies of `shared_from_bytes` or more are
-    to be read; SQLite has one writer at a time.
+    On PostgreSQL a second process does nearly half of it where `shared_from_bytes` or more are to
+    be read; SQLite has one writer at a time.
     """
     selected = _select(database, day=day, business_ids=business_ids, force=force)
 
@@ -179,7 +180,7 @@ def rebuild_metrics(
 
     keep_payload = is_kept(day, now=now, days=keep_payload_days)
     theirs = (
-        selected.lighter_half
+        selected.second_share(late_by_bytes=shared_from_bytes // 4)
         if database.dialect_name == "postgresql" and selected.body_bytes >= shared_from_bytes
         else frozenset[str]()
     )
@@ -234,13 +235,14 @@ class _Selected:
     def body_bytes(self) -> int:
         return sum(map(_body_bytes, self.outdated.values()))
 
-    @property
-    def lighter_half(self) -> frozenset[str]:
-        """Every second business, the one with the most to read left out; empty for a single one."""
-        by_weight = sorted(
-            self.outdated, key=lambda each: _body_bytes(self.outdated[each]), reverse=True
+    def second_share(self, *, late_by_bytes: int) -> frozenset[str]:
+        """The businesses for a process that starts when this one has read so many bytes."""
+        most = (self.body_bytes - late_by_bytes) / 2
+        by_weight = sorted(self.outdated, key=lambda each: _body_bytes(self.outdated[each]))
+        totals = accumulate(_body_bytes(self.outdated[each]) for each in by_weight)
+        return frozenset(
+            each for each, total in zip(by_weight, totals, strict=True) if total <= most
         )
-        return frozenset(by_weight[1::2])
 
 
 def _body_bytes(sources: Iterable[SliceSource]) -> int:

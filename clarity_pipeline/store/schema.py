@@ -232,6 +232,7 @@ sync_jobs = Table(
     Column("combos", Json),
     Column("error_code", String(64)),
     Column("error_message", PlainText),
+    Index(None, "business_id", "id"),
     Index(None, "business_id", "date"),
     Index(None, "date", "trigger"),
     # A step that is executed again in the same run continues its job instead of adding one.

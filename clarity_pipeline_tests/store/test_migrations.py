@@ -174,7 +174,11 @@ def test_roll_ups_of_old_days_are_made_as_those_of_today_are(
         with database.transaction() as connection:
             for table in made_by_migration:
                 table.drop(connection)
-            for index in ("business_aggregates_of_a_business", "raw_exports_of_a_day"):
+            for index in (
+                "business_aggregates_of_a_business",
+                "raw_exports_of_a_day",
+                "sync_jobs_business_id_id",
+            ):
                 connection.execute(text(f"DROP INDEX ix_clarity_{index}"))
             for index in OLD_INDEXES:
                 connection.execute(text(f"CREATE INDEX {index}"))

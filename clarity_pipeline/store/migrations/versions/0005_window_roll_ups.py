@@ -45,6 +45,9 @@ def upgrade() -> None:
         ["date", "business_id", "dimension_set", "num_of_days", "verdict"],
     )
     op.drop_index("ix_clarity_raw_exports_date_business_id", "clarity_raw_exports")
+    op.create_index(
+        "ix_clarity_sync_jobs_business_id_id", "clarity_sync_jobs", ["business_id", "id"]
+    )
     for event in ("rage_clicks", "dead_clicks", "quick_backs"):
         op.drop_index(f"ix_clarity_url_aggregates_with_{event}", "clarity_url_aggregates")
     _create_dimension_aggregates()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
@@ -15,11 +15,14 @@ from playwright.sync_api import TimeoutError as PlaywrightTimeout
 
 from clarity_pipeline.domain.access import KeyScope, secret_hash
 from clarity_pipeline.domain.rules.model import Level
+from clarity_pipeline.domain.sync_jobs import Trigger
 from clarity_pipeline.operations.access import make_setup_code
 from clarity_pipeline.store import connections
 from clarity_pipeline.store.api_keys import add_key
 from clarity_pipeline.store.businesses import add_business, set_client_sees_rules
-from clarity_pipeline.store.rules import save_rule
+from clarity_pipeline.store.connections import record_synced, set_enabled
+from clarity_pipeline.store.rules import save_rule, set_switch
+from clarity_pipeline.store.sync_jobs import start_jobs
 from clarity_pipeline_tests.agency import DAY, Agency, EmulatorServer, open_agency
 from clarity_pipeline_tests.browser.conftest import Site, serious_violations, served
 from clarity_pipeline_tests.domain.rules.histories import condition
@@ -211,3 +214,51 @@ def test_a_rule_can_be_read_while_its_preview_is_on_the_way(furnished: Furnished
     expect(page.locator('#preview[aria-busy="true"]')).to_be_visible()
     assert faults(page) == []
     page.unroute_all()
+
+
+def test_the_list_of_rules_is_for_everybody_while_all_are_paused(furnished: Furnished) -> None:
+    database, page = furnished.site.agency.database, furnished.signed_in
+    now = furnished.site.agency.now
+    set_switch(database, is_paused=True, changed_by=LOGIN, note="Checkout is down", now=now)
+    page.goto(furnished.site.url + OF_THE_AGENCY["rules"])
+    expect(page.locator(".switch.paused")).to_contain_text("Checkout is down")
+    assert faults(page) == []
+    set_switch(database, is_paused=False, changed_by=LOGIN, now=now)
+
+
+def is_synced_just_now(agency: Agency) -> None:
+    start_jobs(
+        agency.database,
+        business_ids=["acme"],
+        day=DAY,
+        trigger=Trigger.SCHEDULE,
+        dagster_run_id="run",
+        now=agency.now,
+    )
+
+
+def is_paused(agency: Agency) -> None:
+    set_enabled(agency.database, business_id="acme", enabled=False, now=agency.now)
+
+
+def is_late(agency: Agency) -> None:
+    record_synced(agency.database, business_id="acme", at=agency.now)
+    agency.move_to(agency.now + timedelta(days=1, hours=2))
+
+
+@pytest.mark.parametrize(
+    ("bring_about", "words"),
+    [
+        (is_synced_just_now, "0 of 4 combinations are in"),
+        (is_paused, "Paused"),
+        (is_late, "Late"),
+    ],
+)
+def test_a_connection_is_for_everybody_however_it_stands(
+    site: Site, bring_about: Callable[[Agency], None], words: str
+) -> None:
+    site.agency.connect("acme")
+    bring_about(site.agency)
+    page = site.sign_in(LOGIN, "/agency/businesses/acme/clarity")
+    expect(page.locator("main")).to_contain_text(words)
+    assert faults(page) == []

@@ -1,8 +1,9 @@
 """Notices: what people are told when something that has a state goes wrong, and when it is well.
 
 A subject is whatever has a state: `connection:acme`, `token:acme`, `run:clarity_daily_sync`,
-`check:window_alignment`, `clarity:reachable`. Each change of its state is one notice. Everything
-here is derived from stored facts, so that it does not matter which process notices first.
+`check:window_alignment`, `clarity:reachable`, `evaluation:A rule`. Each change of its state is one
+notice. Everything here is derived from stored facts, so that it does not matter which process
+notices first.
 """
 
 from __future__ import annotations
@@ -498,6 +499,27 @@ def history_check_notice(
         severity=Severity.ERROR,
         title=f"Check failed: {words}"[:MOST_TITLE_CHARACTERS],
         body=f"{_sentence(sentence)} Dagster lists the businesses under this check.",
+    )
+
+
+def rule_notice(name: str, trouble: str | None) -> Notice:
+    """Whether a rule in force can be evaluated; `trouble` says why not."""
+    subject = f"evaluation:{name}"
+    if trouble is None:
+        return _well(
+            subject,
+            f"Rule {_line(name)!r} decides again",
+            "It can be evaluated again; the days it has missed are not acted upon.",
+        )
+    return Notice(
+        subject=subject,
+        state="broken",
+        severity=Severity.ERROR,
+        title=f"Rule {_line(name)!r} cannot be evaluated"[:MOST_TITLE_CHARACTERS],
+        body=(
+            f"{_sentence(trouble)} It decides nothing until it is changed; all other rules go on. "
+            "The list of rules in the panel shows it."
+        ),
     )
 
 

@@ -61,7 +61,8 @@ ROLLED_UP_AT_ONCE = 4
 """Rolling up is mostly waiting for the database."""
 
 SHARED_FROM_BYTES = 100 * 1024 * 1024
-"""Twice of what is worth it: a second process has started when one has read a quarter of this."""
+"""Below that, a second process would come too late: one normalises a quarter of it while another
+starts."""
 
 Item = TypeVar("Item")
 

@@ -21,6 +21,7 @@ from clarity_pipeline.domain.day_checks import markdown_table
 from clarity_pipeline.domain.day_history import is_obtainable
 from clarity_pipeline.domain.days import check_day_is_over
 from clarity_pipeline.domain.errors import InvalidRule, StoreError, UnknownRule
+from clarity_pipeline.domain.notices import rule_notice
 from clarity_pipeline.domain.rules.actions import (
     ON_ADS,
     ActionKind,
@@ -54,6 +55,7 @@ from clarity_pipeline.operations.rule_actions import disarm_rule
 from clarity_pipeline.store import (
     aggregates,
     connections,
+    notices,
     rule_actions,
     rule_evaluations,
     rule_inputs,
@@ -146,6 +148,7 @@ def evaluate_day(
     ]
     broken = dict(in_force.broken)
     if not due:
+        _tell_which_rules_are_broken(database, broken, due, now=now)
         return EvaluatedDay(day=day, rules=0, broken=broken)
     ready, waiting = _businesses(
         database,
@@ -166,6 +169,7 @@ def evaluate_day(
             with_nobodys=business_ids is None,
         )
     )
+    _tell_which_rules_are_broken(database, work.broken, due, now=now)
     logger.info(
         "day %s: %d rules evaluated for %d businesses, %d evaluations written, %d businesses to "
         "come",
@@ -188,6 +192,16 @@ def evaluate_day(
         broken=work.broken,
         disarmed=work.disarmed,
     )
+
+
+def _tell_which_rules_are_broken(
+    database: Database, broken: Mapping[str, str], due: Collection[_DueRule], *, now: datetime
+) -> None:
+    well = {each.stored.rule.name for each in due} - broken.keys()
+    told = [rule_notice(name, trouble) for name, trouble in sorted(broken.items())]
+    told += [rule_notice(name, None) for name in sorted(well)]
+    if told:
+        notices.record(database, told, now=now)
 
 
 def preview(

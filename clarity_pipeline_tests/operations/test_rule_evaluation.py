@@ -25,6 +25,7 @@ from clarity_pipeline.operations.rule_evaluation import preview, report
 from clarity_pipeline.store import businesses, connections, rule_actions, rules, sync_jobs
 from clarity_pipeline.store.aggregates import url_hash
 from clarity_pipeline.store.database import Database
+from clarity_pipeline.store.notices import list_notices
 from clarity_pipeline.store.rule_evaluations import (
     StoredDecision,
     latest_evaluations,
@@ -546,6 +547,33 @@ def test_a_rule_that_cannot_be_read_stops_no_other_and_is_named(acme: Database) 
     shown = report(acme, evaluated)
     assert (shown.numbers["rules"], shown.numbers["rules_broken"], shown.failure) == (1, 1, None)
     assert "| From the future |" in shown.table
+
+
+def test_a_broken_rule_is_told_once_and_again_when_it_decides(acme: Database) -> None:
+    stored = arm(acme, name="From the future")
+    arm(acme)
+    evaluate(acme)
+    assert list_notices(acme) == []
+    of_it = rules_table.c.id == stored.id
+    with acme.transaction() as connection:
+        whole = connection.scalar(select(rules_table.c.document).where(of_it))
+        connection.execute(update(rules_table).where(of_it).values(document={"a": "b"}))
+    for day in (THE_DAY_BEFORE, DAY):
+        evaluate(acme, day)
+    (told,) = list_notices(acme)
+    assert told.title == "Rule 'From the future' cannot be evaluated"
+    assert told.body.endswith(
+        "It decides nothing until it is changed; all other rules go on. The list of rules in the "
+        "panel shows it."
+    )
+    with acme.transaction() as connection:
+        connection.execute(update(rules_table).where(of_it).values(document=whole))
+    evaluate(acme)
+    evaluate(acme)
+    assert [each.title for each in list_notices(acme)] == [
+        "Rule 'From the future' decides again",
+        "Rule 'From the future' cannot be evaluated",
+    ]
 
 
 def test_a_rule_that_breaks_while_it_is_evaluated_stops_no_other(

@@ -143,7 +143,7 @@ def _switch(*, is_paused: bool, note: str | None, as_json: bool) -> None:
     from clarity_pipeline.operations import rules
 
     with open_session() as session:
-        changed = rules.pause_all(
+        changed = rules.set_all_paused(
             session.database, is_paused=is_paused, by=editor_of(session), now=utc_now(), note=note
         )
     if as_json:

@@ -230,7 +230,7 @@ def archive(database: Database, rule_id: int, *, by: Editor, now: datetime) -> b
     return changed
 
 
-def pause_all(
+def set_all_paused(
     database: Database, *, is_paused: bool, by: Editor, now: datetime, note: str | None = None
 ) -> bool:
     """Let no rule send anything, or let them go on; False when it was so already."""

@@ -187,7 +187,7 @@ def read_switch(services: Services) -> SwitchTold:
 @router.put("/rules/switch")
 def turn_switch(request: Request, services: Services, wanted: SwitchWanted) -> SwitchTold:
     """Pause all rules, or let them act again. While they are paused nothing is sent."""
-    changing.pause_all(
+    changing.set_all_paused(
         services.database,
         is_paused=wanted.is_paused,
         by=editor_of(request),

@@ -8,7 +8,7 @@ from typing import Annotated, Final
 from fastapi import APIRouter, Form, Query, Request
 from starlette.responses import RedirectResponse, Response
 
-from clarity_pipeline.operations.rules import pause_all, show_rules_to_client
+from clarity_pipeline.operations.rules import set_all_paused, show_rules_to_client
 from clarity_pipeline.panel.auditing import editor_of
 from clarity_pipeline.panel.guard import Services
 from clarity_pipeline.panel.rule_words import (
@@ -71,7 +71,7 @@ def turn_switch(
     note: Annotated[str, Form(max_length=200)] = "",
 ) -> Response:
     """Pause every rule, or let them act again."""
-    pause_all(
+    set_all_paused(
         services.database,
         is_paused=paused,
         by=editor_of(request),

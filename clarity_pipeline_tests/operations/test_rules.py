@@ -20,8 +20,8 @@ from clarity_pipeline.operations.rules import (
     apply_documents,
     archive,
     change_rule,
-    pause_all,
     rules_to_export,
+    set_all_paused,
     set_status,
     show_rules_to_client,
 )
@@ -339,10 +339,10 @@ def test_a_file_that_says_no_status_leaves_it_to_the_rule(database: Database) ->
 
 
 def test_pausing_every_rule_is_on_record(database: Database) -> None:
-    assert pause_all(database, is_paused=True, by=ADA, now=NOW, note="a feed is wrong")
-    assert not pause_all(database, is_paused=True, by=ADA, now=NOW)
+    assert set_all_paused(database, is_paused=True, by=ADA, now=NOW, note="a feed is wrong")
+    assert not set_all_paused(database, is_paused=True, by=ADA, now=NOW)
     assert get_switch(database).changed_by == "ada"
-    assert pause_all(database, is_paused=False, by=ADA, now=NOW)
+    assert set_all_paused(database, is_paused=False, by=ADA, now=NOW)
     paused, resumed = entries(database)
     assert (paused.action, paused.detail) == (
         AuditAction.RULES_PAUSED,

@@ -131,7 +131,7 @@ def plan_batches(calls: Iterable[PlannedCall]) -> list[list[PlannedCall]]:
     """Group calls into batches of whole businesses, as equal as possible in size.
 
     A small agency sees each business as a branch of its own in the run; a large one gets larger
-    batches, so that a run stays within some 300 event rows however many businesses there are.
+    batches, so that a run stays within some 200 event rows however many businesses there are.
     """
     by_business: dict[str, list[PlannedCall]] = {}
     for call in calls:

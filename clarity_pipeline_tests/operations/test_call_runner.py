@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import threading
+import warnings
 from collections.abc import Generator
 from concurrent.futures import CancelledError
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import date
 from typing import Any, cast
@@ -135,4 +137,38 @@ def test_closing_gives_up_what_is_under_way_and_closes_the_client() -> None:
     assert failures
     runner.close()
     with pytest.raises(CancelledError):
+        runner.outcomes(CALLS[:1])
+
+
+class LeavingCaller(RecordingCaller):
+    """Given up, it leaves what a connection in the making does: a coroutine within a cycle."""
+
+    async def make(self, call: PlannedCall) -> ComboOutcome:
+        try:
+            return await super().make(call)
+        finally:
+            left: list[object] = [asyncio.sleep(0)]
+            left.append(left)
+
+
+def test_nobody_is_warned_of_what_a_call_that_is_given_up_leaves_behind() -> None:
+    caller = LeavingCaller()
+    gc.disable()
+    try:
+        with warnings.catch_warnings(record=True) as warned:
+            warnings.simplefilter("always")
+            runner = CallRunner(cast("Any", caller))
+            asking = threading.Thread(target=lambda: suppressed(runner))
+            asking.start()
+            wait_until_made(caller, 1)
+            runner.close()
+            asking.join()
+            gc.collect()
+    finally:
+        gc.enable()
+    assert [str(each.message) for each in warned] == []
+
+
+def suppressed(runner: CallRunner) -> None:
+    with suppress(CancelledError):
         runner.outcomes(CALLS[:1])

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import gc
 import threading
 import warnings
 from collections.abc import Coroutine, Iterable, Sequence
@@ -85,13 +84,16 @@ class CallRunner:
 
     async def _shut_down(self) -> None:
         unfinished = [task for task in asyncio.all_tasks() if task is not asyncio.current_task()]
-        with warnings.catch_warnings():
-            # A connection that is given up while it is being made leaves such a coroutine behind,
-            # in a cycle: whoever stops a sync would be warned of it later, when it is collected.
-            warnings.filterwarnings("ignore", "coroutine .* was never awaited", RuntimeWarning)
-            for task in unfinished:
-                task.cancel()
-            if await asyncio.gather(*unfinished, return_exceptions=True):
-                gc.collect()
+        if unfinished:
+            # A connection that is given up while it is being made leaves this coroutine behind, and
+            # whoever stops a sync would be warned of it, whenever that is collected.
+            warnings.filterwarnings(
+                "ignore",
+                r"coroutine 'connect_tcp\.<locals>\.try_connect' was never awaited",
+                RuntimeWarning,
+            )
+        for task in unfinished:
+            task.cancel()
+        await asyncio.gather(*unfinished, return_exceptions=True)
         await self._client.aclose()
         await asyncio.get_running_loop().shutdown_default_executor()

@@ -229,9 +229,6 @@ def _sqlite_engine(address: URL, *, lock_timeout_seconds: float) -> Engine:
         # reserved slots and landed replies, which nobody can ask for again.
         connection.execute("PRAGMA synchronous = FULL")
         connection.execute("PRAGMA temp_store = MEMORY")
-        # A list of a thousand businesses reads 16 MB of replies, each on a page of its own; of
-        # the usual 2 MB nothing would be left for the next request.
-        connection.execute("PRAGMA cache_size = -32000")
 
     @event.listens_for(engine, "begin")
     def begin(connection: Connection) -> None:  # pyright: ignore[reportUnusedFunction]

@@ -9,6 +9,7 @@ from shutil import copyfile
 from typing import Any, Final
 
 import dagster as dg
+from dagster._core.instance.ref import InstanceRef
 from dagster._core.storage.sqlite_storage import DagsterSqliteStorage
 
 from clarity_pipeline.domain.collection import TRIGGER_TAG
@@ -122,8 +123,7 @@ def _quiet_instance(dagster_home: Path) -> dg.DagsterInstance:
     Capturing turns standard error into a file followed by a process of its own, which would cost
     half a second a run and garble any progress display.
     """
-    with dg.DagsterInstance.from_config(str(dagster_home)) as instance:
-        ref = instance.get_ref()
+    ref = InstanceRef.from_dir(str(dagster_home))
     compute_logs = ref.compute_logs_data._replace(
         module_name="dagster._core.storage.noop_compute_log_manager",
         class_name="NoOpComputeLogManager",

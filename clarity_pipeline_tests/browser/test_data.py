@@ -30,6 +30,14 @@ def chart(page: Page, path: str) -> object:
     return canvas.evaluate(f"(canvas) => Chart.getChart(canvas)?.{path} ?? null")
 
 
+def wait_until(page: Page, holds: str) -> None:
+    """A chart follows the page and its theme a frame later."""
+    page.wait_for_function(
+        "() => { const chart = Chart.getChart(document.querySelector('canvas[data-chart]'));"
+        f" return chart && {holds}; }}"
+    )
+
+
 def test_the_chart_leaves_a_gap_and_tells_why_when_it_is_pointed_at(site: Site) -> None:
     fill(site)
     page = site.sign_in("ada@agency.example", DATA)
@@ -38,9 +46,7 @@ def test_the_chart_leaves_a_gap_and_tells_why_when_it_is_pointed_at(site: Site) 
     assert chart(page, "data.datasets[1].data.map(Boolean)") == [False] * 5 + [True, False]
     x, y = (chart(page, f"getDatasetMeta(1).data[5].{axis}") for axis in ("x", "y + 40"))
     page.locator("canvas[data-chart]").hover(position={"x": x, "y": y})  # pyright: ignore[reportArgumentType]
-    page.wait_for_function(
-        "() => Chart.getChart(document.querySelector('canvas[data-chart]')).tooltip?.opacity > 0"
-    )
+    wait_until(page, "chart.tooltip?.opacity > 0")
     assert chart(page, "tooltip.title[0]") == "Sat 31 Oct 2026"
     assert "No run was made" in str(chart(page, "tooltip.footer.join(' ')"))
 
@@ -64,12 +70,12 @@ def test_another_value_is_shown_without_loading_the_page_and_in_the_colours_of_t
     expect(page.locator("#announcer")).to_contain_text("Chart: Page sessions.")
     assert "metric=clarity_sessions" in page.url
     assert page.evaluate("() => window.isTheSamePage")
-    assert chart(page, "data.datasets[0].data[0]") == 10
+    wait_until(page, "chart.data.datasets[0].data[0] === 10")
     light = chart(page, "data.datasets[0].borderColor")
     page.emulate_media(color_scheme="dark")
-    assert chart(page, "data.datasets[0].borderColor") != light
+    wait_until(page, f"chart.data.datasets[0].borderColor !== '{light}'")
     page.emulate_media(color_scheme="dark", reduced_motion="reduce")
-    assert chart(page, "options.animation") is False
+    wait_until(page, "chart.options.animation === false")
     assert complaints == []
 
 

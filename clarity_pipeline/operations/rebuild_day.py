@@ -173,13 +173,13 @@ def rebuild_metrics(
     be read; SQLite has one writer at a time.
     """
     selected = _select(database, day=day, business_ids=business_ids, force=force)
+    keep_payload = is_kept(day, now=now, days=keep_payload_days)
 
     def build(ids: Collection[str], *, at_once: int) -> Rebuilt:
         return _build(
             database, selected.only(ids), now=now, keep_payload=keep_payload, at_once=at_once
         )
 
-    keep_payload = is_kept(day, now=now, days=keep_payload_days)
     theirs = (
         selected.second_share(late_by_bytes=shared_from_bytes // 4)
         if database.dialect_name == "postgresql" and selected.body_bytes >= shared_from_bytes

@@ -549,9 +549,13 @@ def test_a_rule_that_cannot_be_read_stops_no_other_and_is_named(acme: Database) 
     assert "| From the future |" in shown.table
 
 
-def test_a_broken_rule_is_told_once_and_again_when_it_decides(acme: Database) -> None:
+@pytest.mark.parametrize("is_alone", [True, False])
+def test_a_broken_rule_is_told_once_and_again_when_it_decides(
+    acme: Database, is_alone: bool
+) -> None:
     stored = arm(acme, name="From the future")
-    arm(acme)
+    if not is_alone:
+        arm(acme)
     evaluate(acme)
     assert list_notices(acme) == []
     of_it = rules_table.c.id == stored.id

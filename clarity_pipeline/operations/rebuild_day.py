@@ -282,8 +282,7 @@ def _build(
             raise problem
         return counts
 
-    with no_cyclic_garbage_collection():
-        written, failures = _for_each_business(selected.outdated.items(), rebuild, at_once=at_once)
+    written, failures = _for_each_business(selected.outdated.items(), rebuild, at_once=at_once)
     unchanged = selected.business_ids - selected.outdated.keys()
     return Rebuilt(written, tuple(sorted(unchanged)), failures, bodies_removed)
 
@@ -600,7 +599,10 @@ def _for_each_business(
     """Do the work for each business, `at_once` at a time; one's error stays with it."""
     written: dict[str, WriteCounts] = {}
     failures: dict[str, str] = {}
-    with ThreadPoolExecutor(at_once, thread_name_prefix="clarity-rebuild") as pool:
+    with (
+        no_cyclic_garbage_collection(),
+        ThreadPoolExecutor(at_once, thread_name_prefix="clarity-rebuild") as pool,
+    ):
         futures = {business_id: pool.submit(work, item) for business_id, item in items}
         for business_id, future in futures.items():
             try:

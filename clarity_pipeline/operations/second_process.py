@@ -6,12 +6,15 @@ may be all of Dagster, and they stay behind when this one is killed.
 
 from __future__ import annotations
 
+import os
 import pickle
 import subprocess
 import sys
 from collections.abc import Callable, Generator
 from contextlib import contextmanager, redirect_stdout, suppress
 from typing import Any, ParamSpec, TypeVar
+
+from clarity_pipeline.domain.cycles import no_cyclic_garbage_collection
 
 Arguments = ParamSpec("Arguments")
 Result = TypeVar("Result")
@@ -55,10 +58,15 @@ def _result(process: subprocess.Popen[bytes]) -> Any:
 
 def _call() -> None:
     """What the second process does. Nothing but the result may get into its standard output."""
-    function, args, kwargs = pickle.load(sys.stdin.buffer)  # noqa: S301 - from a process of ours
-    with redirect_stdout(sys.stderr):
-        result = function(*args, **kwargs)
-    sys.stdout.buffer.write(pickle.dumps(result))
+    # It ends with its one call, before cycles could add up.
+    with no_cyclic_garbage_collection():
+        function, args, kwargs = pickle.load(sys.stdin.buffer)  # noqa: S301 - from a process of ours
+        with redirect_stdout(sys.stderr):
+            result = function(*args, **kwargs)
+        sys.stdout.buffer.write(pickle.dumps(result))
+        sys.stdout.buffer.flush()
+    # Whoever called would wait until all modules were taken down, a fifth of a second.
+    os._exit(0)
 
 
 if __name__ == "__main__":

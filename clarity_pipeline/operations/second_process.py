@@ -65,8 +65,8 @@ def _call() -> None:
             result = function(*args, **kwargs)
         sys.stdout.buffer.write(pickle.dumps(result))
         sys.stdout.buffer.flush()
-    # Whoever called would wait until all modules were taken down, a fifth of a second.
-    os._exit(0)
+        # Whoever called would wait until all modules were taken down, a fifth of a second.
+        os._exit(0)
 
 
 if __name__ == "__main__":

@@ -47,7 +47,7 @@ def put_ad(
         business_id=business_id,
         name=more.pop("name", id_.title()),
         status=more.pop("status", EntityStatus.ACTIVE),
-        account_id="meta:account",
+        account_id=more.pop("account_id", "meta:account"),
         **more,
     )
     ad_entities.upsert_entities(database, [entity], now=NOW)

@@ -31,7 +31,7 @@ class RuleTold(Told):
     created_at: datetime
     updated_at: datetime
     archived_at: datetime | None = Field(description="UTC; null for a rule in use.")
-    rule: Rule
+    rule: Rule = Field(description="To a key that may only read, hosts of webhooks are told.")
 
 
 class LastEvaluationTold(Told):

@@ -8,6 +8,7 @@ from typing import Annotated, Any, Final
 from fastapi import APIRouter, Path, Query, Request
 from starlette.responses import JSONResponse, Response
 
+from clarity_pipeline.domain.access import Principal
 from clarity_pipeline.domain.days import day_collected_at
 from clarity_pipeline.domain.errors import (
     ActionNotWaiting,
@@ -73,6 +74,7 @@ from clarity_pipeline.panel.rule_words import (
     action_document_words,
     action_words_for_client,
     condition_sentences,
+    rule_for,
 )
 from clarity_pipeline.panel.services import PanelServices
 from clarity_pipeline.store.rule_actions import list_actions, waiting_counts
@@ -131,6 +133,7 @@ Limit = Annotated[int, Query(ge=1, le=MOST_ROWS)]
 @router.get("/rules")
 def list_all_rules(
     services: Services,
+    principal: CurrentPrincipal,
     archived: Annotated[bool, Query(description="Archived ones too.")] = False,  # noqa: FBT002
 ) -> RulesTold:
     """All rules, the highest priority first, with how each last came out."""
@@ -140,7 +143,7 @@ def list_all_rules(
     return RulesTold(
         rules=[
             RuleStandingTold(
-                **_of_rule(each),
+                **_of_rule(each, seen_by=principal),
                 last_evaluation=LastEvaluationTold.model_validate(latest[each.id])
                 if each.id in latest
                 else None,
@@ -155,7 +158,11 @@ def list_all_rules(
     "/rules", status_code=201, openapi_extra=_RULE_SENT | problems(InvalidRule, RuleChanged)
 )
 def add_rule(
-    request: Request, services: Services, content: SentBytes, note: Note = None
+    request: Request,
+    services: Services,
+    principal: CurrentPrincipal,
+    content: SentBytes,
+    note: Note = None,
 ) -> RuleTold:
     """Store a new rule. Where its name is taken, nothing is stored."""
     change = changing.change_rule(
@@ -166,7 +173,7 @@ def add_rule(
         note=note,
         expected_version=0,
     )
-    return _told(change)
+    return _told(change, to=principal)
 
 
 @router.get(
@@ -314,9 +321,9 @@ def reject_an_action(
 
 
 @router.get("/rules/{rule_id:int}", openapi_extra=problems(UnknownRule))
-def read_rule(services: Services, rule_id: RuleNumber) -> RuleTold:
+def read_rule(services: Services, principal: CurrentPrincipal, rule_id: RuleNumber) -> RuleTold:
     """A rule as it stands, archived or not."""
-    return RuleTold(**_of_rule(get_rule(services.database, rule_id)))
+    return RuleTold(**_of_rule(get_rule(services.database, rule_id), seen_by=principal))
 
 
 @router.put(
@@ -326,6 +333,7 @@ def read_rule(services: Services, rule_id: RuleNumber) -> RuleTold:
 def change_a_rule(
     request: Request,
     services: Services,
+    principal: CurrentPrincipal,
     rule_id: RuleNumber,
     content: SentBytes,
     expected_version: Annotated[
@@ -344,14 +352,18 @@ def change_a_rule(
         rule_id=rule_id,
         expected_version=expected_version,
     )
-    return _told(change)
+    return _told(change, to=principal)
 
 
 @router.put(
     "/rules/{rule_id:int}/status", openapi_extra=problems(InvalidRule, RuleChanged, UnknownRule)
 )
 def change_status(
-    request: Request, services: Services, rule_id: RuleNumber, wanted: StatusWanted
+    request: Request,
+    services: Services,
+    principal: CurrentPrincipal,
+    rule_id: RuleNumber,
+    wanted: StatusWanted,
 ) -> RuleTold:
     """Arm a rule, let it decide in shadow, switch it off, or make a draft of it."""
     change = changing.set_status(
@@ -364,7 +376,7 @@ def change_status(
         note=wanted.note,
         expected_version=wanted.expected_version,
     )
-    return _told(change)
+    return _told(change, to=principal)
 
 
 @router.post("/rules/{rule_id:int}/archive", openapi_extra=problems(UnknownRule))
@@ -377,10 +389,13 @@ def archive_rule(request: Request, services: Services, rule_id: RuleNumber) -> A
 
 
 @router.get("/rules/{rule_id:int}/versions", openapi_extra=problems(UnknownRule))
-def list_versions(services: Services, rule_id: RuleNumber) -> VersionsTold:
+def list_versions(
+    services: Services, principal: CurrentPrincipal, rule_id: RuleNumber
+) -> VersionsTold:
     """Every version of a rule, with what it says differently from the one before."""
     versions = rule_versions(services.database, rule_id)
-    before = [(), *(differences(a.rule, b.rule) for a, b in pairwise(versions))]
+    rules = [rule_for(principal, each.rule) for each in versions]
+    before = [(), *(differences(a, b) for a, b in pairwise(rules))]
     told = [
         VersionTold(
             version=each.version,
@@ -388,9 +403,9 @@ def list_versions(services: Services, rule_id: RuleNumber) -> VersionsTold:
             made_at=each.made_at,
             note=each.note,
             differences=[DifferenceTold.model_validate(one) for one in changed],
-            rule=each.rule,
+            rule=rule,
         )
-        for each, changed in zip(versions, before, strict=True)
+        for each, rule, changed in zip(versions, rules, before, strict=True)
     ]
     return VersionsTold(versions=told[::-1])
 
@@ -506,13 +521,14 @@ def read_own_decision(
     )
 
 
-def _of_rule(stored: StoredRule) -> dict[str, Any]:
-    return {name: getattr(stored, name) for name in RuleTold.model_fields}
+def _of_rule(stored: StoredRule, *, seen_by: Principal) -> dict[str, Any]:
+    told = {name: getattr(stored, name) for name in RuleTold.model_fields}
+    return told | {"rule": rule_for(seen_by, stored.rule)}
 
 
-def _told(change: changing.RuleChange) -> RuleTold:
+def _told(change: changing.RuleChange, *, to: Principal) -> RuleTold:
     assert change.stored is not None, "it was stored"
-    return RuleTold(**_of_rule(change.stored))
+    return RuleTold(**_of_rule(change.stored, seen_by=to))
 
 
 def _page_of_decisions(

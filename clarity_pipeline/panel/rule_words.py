@@ -9,6 +9,7 @@ from urllib.parse import urlsplit
 
 from pydantic import TypeAdapter
 
+from clarity_pipeline.domain.access import Principal
 from clarity_pipeline.domain.rules.actions import ActionStatus, Mode
 from clarity_pipeline.domain.rules.decisions import Truth
 from clarity_pipeline.domain.rules.explain import describe
@@ -156,6 +157,22 @@ def action_document_words(document: Mapping[str, Any]) -> str:
 def webhook_host(url: str) -> str:
     """What may be shown of the address of a webhook."""
     return urlsplit(url).hostname or ""
+
+
+def rule_for(principal: Principal, rule: Rule) -> Rule:
+    """A rule as somebody may see it: whoever may change none is told the hosts of its webhooks.
+
+    Whoever knows the whole address of one can call it.
+    """
+    if principal.may_write:
+        return rule
+    actions = tuple(
+        Webhook(kind="webhook", url=f"https://{urlsplit(action.url).netloc}/")
+        if isinstance(action, Webhook)
+        else action
+        for action in rule.actions
+    )
+    return rule.model_copy(update={"actions": actions})
 
 
 def schedule_words(rule: Rule) -> str:

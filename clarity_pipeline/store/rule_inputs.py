@@ -169,22 +169,27 @@ def _ads(
             table.name,
             table.status,
             table.landing_page,
+            table.account_id,
+            table.currency,
             table.changed_on,
         )
         .where(or_(of_them, table.business_id.is_(None)) if with_nobodys else of_them)
         .order_by(table.id)
     )
     rows = connection.execute(statement).all()
-    columns = list(zip(*rows, strict=True)) if rows else [()] * 8
-    names = ("id", "level", "parent_id", "business_id", "name", "status", "landing_page")
+    names = (
+        *("id", "level", "parent_id", "business_id", "name", "status", "landing_page"),
+        *("account_id", "currency"),
+    )
+    *texts, changed_on = zip(*rows, strict=True) if rows else [()] * (len(names) + 1)
     return pd.DataFrame(
         {
             **{
                 name: pd.Series(values, dtype=object)
-                for name, values in zip(names, columns[:7], strict=True)
+                for name, values in zip(names, texts, strict=True)
             },
             "changed_on": np.array(
-                [0 if day is None else day.toordinal() for day in columns[7]], np.int64
+                [0 if day is None else day.toordinal() for day in changed_on], np.int64
             ),
         }
     )

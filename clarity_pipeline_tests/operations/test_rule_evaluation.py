@@ -493,6 +493,22 @@ def test_days_of_both_bases_in_a_window_are_unknown(acme: Database) -> None:
     assert all_decisions(acme)["meta:one"].reasons == (Reason.MIXED_BASIS,)
 
 
+def test_amounts_of_accounts_of_several_currencies_are_unknown(acme: Database) -> None:
+    put_ad(acme, "one", page=SHOP, currency="EUR")
+    put_ad(acme, "yen", currency=None, account_id="meta:japan")
+    put_ad(acme, "other yen", currency="EUR", account_id="meta:japan", status=EntityStatus.DELETED)
+    put_days(acme, "one", {DAY: {"spend": 20.0, "clicks": 2.0}})
+    put_days(acme, "yen", {DAY: {"spend": 3000.0, "clicks": 7.0}})
+    arm(acme, {"any": [condition(value=100), condition("clicks", value=5)]}, level="business")
+    evaluate(acme)
+    assert all_decisions(acme)["acme"].findings[0].value == 3020.0
+    put_ad(acme, "other yen", currency="JPY", account_id="meta:japan", status=EntityStatus.DELETED)
+    evaluate(acme, now=NOW + timedelta(hours=2))
+    spend, clicks = all_decisions(acme)["acme"].findings
+    assert (spend.truth, spend.reason) == (Truth.UNKNOWN, Reason.MIXED_CURRENCIES)
+    assert clicks.truth is Truth.TRUE
+
+
 def test_further_sums_are_read_by_name(acme: Database) -> None:
     put_days(acme, "one", {DAY: {"further": {"carts": 3.5}}})
     arm(acme, condition("ad.carts", value=3))

@@ -190,6 +190,25 @@ def test_an_action_is_judged_once_and_a_webhooks_address_is_not_told(panel: Pane
     assert problem(program.post(f"{RULES}/actions/99/approve"), 404)["code"] == "unknown_action"
 
 
+def test_whoever_may_only_read_is_told_no_more_of_a_webhook_than_its_host(panel: Panel) -> None:
+    def document(key: int) -> dict[str, Any]:
+        webhook = {"kind": "webhook", "url": f"{SECRET}?key={key}"}
+        return {**DOCUMENT, "priority": key, "actions": [{"kind": "alert"}, webhook]}
+
+    writer, reader = panel.key(), panel.key(scope=KeyScope.READ, name="reader")
+    rule_id = writer.post(RULES, json=document(1)).json()["id"]
+    writer.put(f"{RULES}/{rule_id}", json=document(2), params={"expected_version": 1})
+    for address in (RULES, f"{RULES}/{rule_id}", f"{RULES}/{rule_id}/versions"):
+        assert f"{SECRET}?key=2" in writer.get(address).text
+        told = reader.get(address)
+        assert told.status_code == 200
+        assert "only-we-know" not in told.text
+        assert "key=" not in told.text
+        assert "https://hooks.example/" in told.text
+    (latest, _) = reader.get(f"{RULES}/{rule_id}/versions").json()["versions"]
+    assert [each["path"] for each in latest["differences"]] == ["priority"]
+
+
 def test_the_switch_pauses_all_rules_and_says_who_did(panel: Panel) -> None:
     program = panel.key()
     assert program.get(f"{RULES}/switch").json()["is_paused"] is False

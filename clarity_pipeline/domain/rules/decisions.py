@@ -32,6 +32,7 @@ class Reason(StrEnum):
     STALE = "stale"
     LOW_COVERAGE = "low_coverage"
     MIXED_BASIS = "mixed_basis"
+    MIXED_CURRENCIES = "mixed_currencies"
     TOO_FEW_SESSIONS = "too_few_sessions"
     DIVISION_BY_ZERO = "division_by_zero"
     NO_BASELINE = "no_baseline"

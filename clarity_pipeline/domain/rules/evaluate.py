@@ -519,10 +519,18 @@ class _ConditionEvaluation:
         if condition.max_age_days is not None:
             reasons.add(Reason.STALE, span.end - reading.last_day > condition.max_age_days)
         reasons.add(Reason.LOW_COVERAGE, self._is_thin(reading, span))
-        reasons.add(Reason.MIXED_BASIS, reading.is_mixed())
+        self._judge_bases(reasons, reading)
         reasons.add(Reason.TOO_FEW_SESSIONS, self._is_small(reading))
         if condition.of.denominator is not None:
             reasons.add(Reason.DIVISION_BY_ZERO, ~(reading.denominator > 0))
+
+    def _judge_bases(
+        self, reasons: _Reasons, reading: Reading, earlier: Reading | None = None
+    ) -> None:
+        if self.source is not Source.ADS:
+            reasons.add(Reason.MIXED_BASIS, reading.is_mixed(earlier))
+        elif self.condition.of.is_money:
+            reasons.add(Reason.MIXED_CURRENCIES, reading.is_mixed(earlier))
 
     def _is_thin(self, reading: Reading, span: Span) -> Booleans:
         if self.condition.min_coverage is None:
@@ -541,7 +549,7 @@ class _ConditionEvaluation:
         """The number that is held against the threshold, what it was compared with, the spread."""
         metric, before = self.condition.of, self._span_before(comparison, span)
         earlier = self._read(before)
-        reasons.add(Reason.MIXED_BASIS, reading.is_mixed(earlier))
+        self._judge_bases(reasons, reading, earlier)
         reasons.add(
             Reason.NO_BASELINE,
             (earlier.days_with_data == 0)

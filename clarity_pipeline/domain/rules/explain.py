@@ -69,6 +69,7 @@ REASONS: Final[Mapping[Reason, str]] = {
     Reason.STALE: "the latest data are too old",
     Reason.LOW_COVERAGE: "too few days have data",
     Reason.MIXED_BASIS: "some days count sessions and others sessions per page",
+    Reason.MIXED_CURRENCIES: "its ads are paid for in several currencies",
     Reason.TOO_FEW_SESSIONS: "there are too few sessions",
     Reason.DIVISION_BY_ZERO: "there is nothing to divide by",
     Reason.NO_BASELINE: "the days before give too little to compare with",

@@ -6,7 +6,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
 from enum import IntFlag, StrEnum
-from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,7 +16,7 @@ Floats = NDArray[np.float64]
 Integers = NDArray[np.int64]
 Booleans = NDArray[np.bool_]
 Bases = NDArray[np.uint8]
-"""Values of Basis."""
+"""What days are counted in, a bit for each: values of Basis, or the currencies of a business."""
 
 
 class Source(StrEnum):
@@ -33,9 +32,6 @@ class Basis(IntFlag):
 
     SESSIONS = 1
     PAGE_SESSIONS = 2
-
-
-MIXED: Final = Basis.SESSIONS | Basis.PAGE_SESSIONS
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -119,8 +115,8 @@ class DailySeries:
     Several entities may read one row: all ads of a business read the business's. `row_of_entity`
     has a row per entity, -1 for one that has none. A day counts only where `has_data`; a sum that
     is not known on a day with data is NaN, never 0, and an infinite one is taken for unknown. A
-    series that is not in `values` is unknown on all days. `basis` says what each day counts as a
-    session, where days can differ in that.
+    series that is not in `values` is unknown on all days. `basis` says what each day is counted in,
+    where days can differ in that: what it takes for a session, or whose money; 0 is not known.
 
     Arrays in column-major order are read fastest.
     """

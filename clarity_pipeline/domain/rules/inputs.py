@@ -2,11 +2,12 @@
 
 Campaigns and ad sets take from what hangs below them what they do not have themselves: a landing
 page that all of it shares, and sums of days. A business and a landing page have no days of ads of
-their own, so theirs are added up.
+their own, so theirs are added up. What is added up of ads of several currencies says so.
 """
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
@@ -62,9 +63,10 @@ class Frames:
     """What is stored of some businesses.
 
     `businesses`: id, is_connected, is_enabled. `ads`, by id: id, level, parent_id, business_id,
-    name, status, landing_page (canonical), changed_on (an ordinal, 0 where nobody knows); None
-    where there is none. `pages`: business_id, url_hash, url, and is_entity for those that rules of
-    level landing_page are about. A source that is absent from `days` is not needed.
+    name, status, landing_page (canonical), account_id, currency, changed_on (an ordinal, 0 where
+    nobody knows); None where there is none. `pages`: business_id, url_hash, url, and is_entity for
+    those that rules of level landing_page are about. A source that is absent from `days` is not
+    needed.
     """
 
     businesses: pd.DataFrame
@@ -136,6 +138,8 @@ class _AdTree:
         self.names: list[str] = ads["name"].tolist()
         self.statuses: list[str] = ads["status"].tolist()
         self.changed_on: list[int] = ads["changed_on"].tolist()
+        self.account_ids: list[str | None] = ads["account_id"].tolist()
+        self.own_currencies: list[str | None] = ads["currency"].tolist()
         self.rank = np.array([_RANK[level] for level in self.levels], np.int64)
         self.parents = self._parents(ads["parent_id"].tolist())
 
@@ -169,6 +173,30 @@ class _AdTree:
             own if own is not None or len(pages) != 1 else next(iter(pages))
             for own, pages in zip(self.own_pages, below, strict=True)
         ]
+
+    @cached_property
+    def currency_bits(self) -> Bases:
+        """A bit for each currency of its business; 0 where neither it nor anything else of its
+        account says one. From the eighth on they share a bit."""
+        accounts = list(zip(self.business_ids, self.account_ids, strict=True))
+        said = [
+            (account, own)
+            for account, own in zip(accounts, self.own_currencies, strict=True)
+            if own is not None and account[1] is not None
+        ]
+        of_account = dict(reversed(said))
+        bits = np.zeros(len(self.ids), np.uint8)
+        number_of: dict[tuple[str | None, str], int] = {}
+        counts = defaultdict[str | None, int](int)
+        for index, (own, account) in enumerate(zip(self.own_currencies, accounts, strict=True)):
+            currency, business_id = own or of_account.get(account), account[0]
+            if currency is None:
+                continue
+            if (business_id, currency) not in number_of:
+                number_of[business_id, currency] = min(counts[business_id], 7)
+                counts[business_id] += 1
+            bits[index] = 1 << number_of[business_id, currency]
+        return bits
 
     def is_deleted(self, index: int) -> bool:
         return self.statuses[index] == EntityStatus.DELETED.value
@@ -335,10 +363,16 @@ class _Table:
                 values = self.values[name] = np.full(shape, np.nan)
                 values[days, rows] = of.frame[name].to_numpy(np.float64)
 
+    def count_in(self, bits: Bases) -> None:
+        """Say in what the days of the first rows are counted."""
+        self.basis = np.zeros(self.has_data.shape, np.uint8)
+        self.basis[:, : len(bits)] = self.has_data[:, : len(bits)] * bits
+
     def add_up(self, of: Integers, *, into: Integers) -> None:
         """Add rows to others, where these have no day of their own.
 
-        A sum of which one part is unknown is unknown. Parts are added in their order, which makes
+        A sum of which one part is unknown is unknown, and a sum is counted in all that its parts
+        are. Parts are added in their order, which makes
         the same bits every time.
         """
         if not len(of):
@@ -353,6 +387,11 @@ class _Table:
         for values in self.values.values():
             total = np.bincount(cells, values[:, of][counts], minlength=size).reshape(shape)
             values[:, targets] = np.where(is_filled, total, values[:, targets])
+        if self.basis is not None:
+            together = np.zeros(size, np.uint8)
+            np.bitwise_or.at(together, cells, self.basis[:, of][counts])
+            basis = self.basis[:, targets]
+            self.basis[:, targets] = np.where(is_filled, together.reshape(shape), basis)
         self.has_data[:, targets] |= has_part
 
     def series(self, row_of_entity: Integers) -> DailySeries:
@@ -376,6 +415,8 @@ def _ad_table(
     """The days of ad entities, and the sums of those for what stands above them."""
     ads, businesses = len(tree.ids), len(frames.businesses)
     table = _Table(of, height=ads + businesses + len(frames.pages))
+    if (tree.currency_bits > 1).any():
+        table.count_in(tree.currency_bits)
     if not set(levels) <= {Level.AD, Level.LANDING_PAGE}:
         rank_above = np.where(tree.parents >= 0, tree.rank[tree.parents], -1)
         for level in (Level.AD_SET, Level.CAMPAIGN):

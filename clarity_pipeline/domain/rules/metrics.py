@@ -15,6 +15,9 @@ from dataclasses import dataclass
 from enum import Enum, StrEnum
 from typing import Final, Literal
 
+MONEY_SUMS: Final = frozenset({"spend", "revenue"})
+"""The sums of ads that are in the currency of the account."""
+
 
 class MetricKind(StrEnum):
     """How a metric behaves: what it is divided by, and what can be asked of it."""
@@ -86,6 +89,11 @@ class Metric:
         """The daily series it needs, each once."""
         names = (self.numerator, self.denominator, self.sample)
         return tuple(dict.fromkeys(name for name in names if name is not None))
+
+    @property
+    def is_money(self) -> bool:
+        """Whether amounts of several currencies would be added up in it."""
+        return not MONEY_SUMS.isdisjoint(self.series)
 
     def shown(self, value: float) -> str:
         """A value without the words of its unit: "1,234", "12.3", "1 min 4 s"."""

@@ -52,6 +52,7 @@ _REASON_NUMBERS: Final[Mapping[Reason, int]] = {
     Reason.NO_BASELINE: 15,
     Reason.NO_VARIATION: 16,
     Reason.NOT_FINITE: 17,
+    Reason.MIXED_CURRENCIES: 18,
 }
 """In stored bytes for ever: a reason is given a number once, in whatever order they are listed."""
 

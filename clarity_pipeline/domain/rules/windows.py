@@ -15,7 +15,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from clarity_pipeline.domain.rules.history import (
-    MIXED,
     Bases,
     Booleans,
     DailySeries,
@@ -76,9 +75,9 @@ class Reading:
         )
 
     def is_mixed(self, earlier: Reading | None = None) -> Booleans:
-        """Whether its days, and those of an earlier one, count different things as a session."""
+        """Whether its days, and those of an earlier one, are counted in more than one thing."""
         bases = self.bases if earlier is None else self.bases | earlier.bases
-        return bases == MIXED
+        return bases & (bases - 1) != 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

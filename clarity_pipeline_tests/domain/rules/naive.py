@@ -174,8 +174,7 @@ def _value(c: Condition, source: Days, days: list[date]) -> float | None:
         raise _Unknown(Reason.STALE)
     if c.min_coverage is not None and len(known) / len(days) < c.min_coverage:
         raise _Unknown(Reason.LOW_COVERAGE)
-    if _is_mixed(source, known):
-        raise _Unknown(Reason.MIXED_BASIS)
+    _check_bases(c, source, known)
     if c.min_sessions is not None and _sum(source, known, c.of.sample) < c.min_sessions:
         raise _Unknown(Reason.TOO_FEW_SESSIONS)
     value = _quotient(c.of, source, known)
@@ -184,8 +183,13 @@ def _value(c: Condition, source: Days, days: list[date]) -> float | None:
     return value
 
 
-def _is_mixed(source: Days, known: list[date]) -> bool:
-    return len({source[day].get("basis") for day in known}) > 1
+def _check_bases(c: Condition, source: Days, known: list[date]) -> None:
+    if len({source[day].get("basis") for day in known}) < 2:
+        return
+    if c.of.origin is Origin.CLARITY:
+        raise _Unknown(Reason.MIXED_BASIS)
+    if {"spend", "revenue"} & {c.of.numerator, c.of.denominator}:
+        raise _Unknown(Reason.MIXED_CURRENCIES)
 
 
 def _measured(c: Condition, source: Days, days: list[date], value: Any) -> float | None:
@@ -210,8 +214,7 @@ def _compared(c: Condition, source: Days, days: list[date], value: float) -> flo
     skipped = 1 if c.window.kind == "since_change" else 0
     before = [days[0] - timedelta(days=n + skipped) for n in range(length, 0, -1)]
     known, known_before = (list(_known(c.of, source, each)) for each in (days, before))
-    if _is_mixed(source, known + known_before):
-        raise _Unknown(Reason.MIXED_BASIS)
+    _check_bases(c, source, known + known_before)
     is_thin = c.min_coverage is not None and len(known_before) / length < c.min_coverage
     is_small = c.min_sessions and _sum(source, known_before, c.of.sample) < c.min_sessions
     base = _quotient(c.of, source, known_before)

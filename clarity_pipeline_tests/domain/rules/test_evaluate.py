@@ -396,6 +396,35 @@ def test_days_that_count_sessions_differently_do_not_add_up_and_do_not_compare(
     assert (finding.truth == UNKNOWN) is is_mixed
 
 
+EURO, DOLLAR = 1, 4
+
+
+@pytest.mark.parametrize("metric", ["spend", "revenue", "cpc", "cpa", "roas", "clicks", "ctr"])
+@pytest.mark.parametrize(
+    ("asked", "currencies", "is_mixed"),
+    [
+        ({"window": last_days(2)}, (EURO, DOLLAR), True),
+        ({"window": last_days(2)}, (EURO | DOLLAR, EURO | DOLLAR), True),
+        ({"window": last_days(2)}, (EURO, 0), False),
+        ({"window": last_days(2)}, (EURO, DOLLAR, DOLLAR), False),
+        ({"comparison": comparison("percent")}, (EURO, DOLLAR), True),
+        ({"comparison": comparison("percent")}, (EURO, EURO), False),
+    ],
+)
+def test_amounts_of_several_currencies_do_not_add_up_and_do_not_compare(
+    metric: str, asked: dict[str, Any], currencies: tuple[int, ...], is_mixed: bool
+) -> None:
+    sums = dict.fromkeys(("spend", "revenue", "clicks", "conversions", "impressions"), 10.0)
+    days: Days = {
+        back(len(currencies) - 1 - index): {**sums, "basis": currency}
+        for index, currency in enumerate(currencies)
+    }
+    finding = find(condition(metric, operator="between", value=-1, to=100, **asked), days)
+    is_money = metric not in {"clicks", "ctr"}
+    assert (finding.reason == Reason.MIXED_CURRENCIES) is (is_mixed and is_money)
+    assert (finding.truth == UNKNOWN) is (is_mixed and is_money)
+
+
 @pytest.mark.parametrize("guard", [{"min_coverage": 1.0}, {"min_sessions": 12}])
 def test_what_is_asked_of_the_window_is_asked_of_the_days_before(guard: dict[str, Any]) -> None:
     days = daily("sessions", None, 5, 20, 20)

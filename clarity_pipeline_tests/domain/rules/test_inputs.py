@@ -42,6 +42,8 @@ class Account:
                 "name": f"Entity {number}",
                 "status": pick.choice(["active", "active", "paused", "deleted"]),
                 "landing_page": pick.choice([None, None, *PAGES]),
+                "account_id": pick.choice([None, "1", "2"]),
+                "currency": pick.choice([None, None, "EUR", "USD"]),
                 "changed_on": pick.choice([0, FIRST.toordinal(), LAST.toordinal()]),
             }
         self.days = {
@@ -54,7 +56,7 @@ class Account:
     def inputs(self) -> RuleInputs:
         ids = sorted(self.ads)
         ads = pd.DataFrame([{"id": id_, **self.ads[id_]} for id_ in ids]).astype(object)
-        for name in ("parent_id", "business_id", "landing_page"):
+        for name in ("parent_id", "business_id", "landing_page", "account_id", "currency"):
             ads[name] = pd.Series([self.ads[id_][name] for id_ in ids], dtype=object)
         pages = [(b, url) for b in BUSINESSES for url in PAGES]
         frame = pd.DataFrame(
@@ -108,6 +110,24 @@ class Account:
         }
         return next(iter(told)) if len(told) == 1 else None
 
+    def currency(self, id_: str) -> str | None:
+        """Its own, or that of the first of its account."""
+        own = self.ads[id_]
+        of_account = [
+            each["currency"]
+            for _, each in sorted(self.ads.items())
+            if each["account_id"] is not None
+            and each["account_id"] == own["account_id"]
+            and each["business_id"] == own["business_id"]
+            and each["currency"] is not None
+        ]
+        return own["currency"] or next(iter(of_account), None)
+
+    def currencies(self, id_: str, day: int) -> set[str]:
+        if (id_, day) in self.days:
+            return {self.currency(id_) or ""} - {""}
+        return set[str]().union(*(self.currencies(child, day) for child in self.children(id_)))
+
     def spend(self, id_: str, day: int) -> float | str | None:
         """None is unknown, "nothing" is no day."""
         if (id_, day) in self.days:
@@ -150,24 +170,44 @@ def test_every_entity_has_the_sums_of_what_hangs_below_it(seed: int) -> None:
                 assert value == expected
 
 
+@settings(max_examples=120)
+@given(seed=st.integers(min_value=0, max_value=2**32))
+def test_a_sum_of_ads_of_several_currencies_says_so(seed: int) -> None:
+    account = Account(seed)
+    series = account.inputs().series[Source.ADS]
+    for place, id_ in enumerate(account.inputs().entities.ids):
+        row = int(series.row_of_entity[place])
+        for day in range(3):
+            parts = parts_of(account, id_)
+            currencies = set[str]().union(*(account.currencies(part, day) for part in parts))
+            bits = 0 if series.basis is None else int(series.basis[row, day])
+            assert (bits.bit_count() > 1) is (len(currencies) > 1)
+            assert series.basis is None or bits.bit_count() == len(currencies)
+
+
 def expected_spend(account: Account, id_: str, day: int) -> float | str | None:
-    ads = sorted(account.ads)
     if id_ in account.ads:
         return account.spend(id_, day)
+    return added(account.spend(part, day) for part in parts_of(account, id_))
+
+
+def parts_of(account: Account, id_: str) -> list[str]:
+    """The ads, ad sets and campaigns that an entity's days of ads are added up of."""
+    ads = sorted(account.ads)
+    if id_ in account.ads:
+        return [id_]
     if id_ in BUSINESSES:
-        top = [
+        return [
             ad for ad in ads if account.ads[ad]["business_id"] == id_ and account.parent(ad) is None
         ]
-        return added(account.spend(ad, day) for ad in top)
     _, business_id, hash_ = id_.split(":", 2)
-    leading = [
+    return [
         ad
         for ad in ads
         if account.ads[ad]["level"] == "ad"
         and account.ads[ad]["business_id"] == business_id
         and f"hash of {account.page(ad)}" == hash_
     ]
-    return added(account.spend(ad, day) for ad in leading)
 
 
 @settings(max_examples=60)
@@ -200,6 +240,8 @@ def test_a_landing_page_was_changed_when_what_leads_to_it_last_was() -> None:
             "name": "",
             "status": status,
             "landing_page": PAGES[0],
+            "account_id": None,
+            "currency": None,
             "changed_on": day.toordinal(),
         }
         for n, (status, day) in enumerate(

@@ -95,7 +95,10 @@ def export(
     *,
     as_json: AsJson = False,
 ) -> None:
-    """Write rules as YAML; `apply` makes the same rules of it. Webhook addresses are in it."""
+    """Write rules as YAML; `apply` makes the same rules of it. Webhook addresses are in it.
+
+    No file is deleted: those in DIR that are of no rule in use, such as an archived one, are named.
+    """
     from clarity_pipeline.domain.rules.yaml_documents import write_rules
     from clarity_pipeline.operations.rules import rules_to_export
 
@@ -108,10 +111,19 @@ def export(
             _write(write_rules(each.rule for each in stored))
         return
     written = _write_files(stored, directory)
+    others = [] if names else _files_of_no_rule(stored, directory)
     if as_json:
-        print_json({"files": [str(path) for path in written]})
-    else:
-        say(f"Wrote {len(written)} rules to {directory}.")
+        print_json(
+            {"files": [str(path) for path in written], "others": [str(path) for path in others]}
+        )
+        return
+    say(f"Wrote {len(written)} rules to {directory}.")
+    if others:
+        listed = ", ".join(str(path.relative_to(directory)) for path in others)
+        remark(
+            f"Delete what is not wanted, or apply brings it back: {len(others)} other files there "
+            f"are of no rule in use: {listed}."
+        )
 
 
 @rules_app.command("list")
@@ -327,7 +339,7 @@ def _documents(path: Path) -> Iterator[RuleDocument]:
         yield from read_rules(sys.stdin.read(MAX_FILE_BYTES + 1), source="-")
         return
     is_directory = path.is_dir()
-    found = sorted(each for each in path.rglob("*") if each.suffix in _SUFFIXES and each.is_file())
+    found = _files_below(path)
     if is_directory and not found:
         yield unreadable(str(path), "has no file that ends in .yaml or .yml")
     for file in found if is_directory else [path]:
@@ -336,6 +348,12 @@ def _documents(path: Path) -> Iterator[RuleDocument]:
                 yield from read_rules(opened.read(MAX_FILE_BYTES + 1), source=str(file))
         except OSError as error:
             yield unreadable(str(file), f"cannot be read ({error.strerror})")
+
+
+def _files_below(directory: Path) -> list[Path]:
+    return sorted(
+        each for each in directory.rglob("*") if each.suffix in _SUFFIXES and each.is_file()
+    )
 
 
 def _set_status(
@@ -506,3 +524,13 @@ def _write_files(stored: Sequence[StoredRule], directory: Path) -> list[Path]:
     except OSError as error:
         raise InputError(f"{directory} cannot be written ({error.strerror}).") from None
     return written
+
+
+def _files_of_no_rule(in_use: Sequence[StoredRule], directory: Path) -> list[Path]:
+    """The files that say something else than these rules."""
+    names = {each.rule.name for each in in_use}
+    return [
+        file
+        for file in _files_below(directory)
+        if any(document.name not in names for document in _documents(file))
+    ]

@@ -139,7 +139,7 @@ def test_what_is_exported_is_unchanged_when_it_is_applied(desk: Desk) -> None:
     assert sorted(files) == ["a.yaml", "b-b.yaml", "c.yaml"]
     assert "3 unchanged." in desk.succeed("rules", "apply", "out").out
     ran = desk.succeed("rules", "export", "--to", "out/rules", "--json", "--name", "A")
-    assert ran.document == {"files": ["out/rules/a.yaml"]}
+    assert ran.document == {"files": ["out/rules/a.yaml"], "others": []}
     text = desk.succeed("rules", "export").out
     assert text.encode() == b"---\n".join(files[name] for name in sorted(files))
     assert "3 unchanged." in desk.succeed("rules", "apply", "-", stdin=text).out
@@ -153,6 +153,20 @@ def test_what_is_exported_is_unchanged_when_it_is_applied(desk: Desk) -> None:
     (desk.directory / "taken").write_text("a file", encoding="utf-8")
     ran = desk.run("rules", "export", "--to", "taken", "--json")
     assert (ran.code, ran.error["code"]) == (2, "invalid_input")
+
+
+def test_an_export_names_the_files_from_which_apply_would_bring_rules_back(desk: Desk) -> None:
+    applied(desk, rule(name="A"), rule(name="Gone"), rule(name="Renamed"))
+    assert "other files" not in desk.succeed("rules", "export", "--to", "out").err
+    desk.succeed("rules", "archive", "Gone")
+    (desk.directory / "out" / "team").mkdir()
+    (desk.directory / "out" / "renamed.yaml").rename(desk.directory / "out" / "team" / "mine.yml")
+    (desk.directory / "out" / "team" / "torn.yaml").write_text("name: [", encoding="utf-8")
+    ran = desk.succeed("rules", "export", "--to", "out")
+    assert "2 other files there are of no rule in use: gone.yaml, team/torn.yaml." in ran.err
+    others = desk.succeed("rules", "export", "--to", "out", "--json").document["others"]
+    assert others == ["out/gone.yaml", "out/team/torn.yaml"]
+    assert (desk.directory / "out" / "gone.yaml").exists()
 
 
 def test_a_rule_is_shown_as_it_would_be_written(desk: Desk) -> None:

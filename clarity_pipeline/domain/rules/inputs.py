@@ -175,27 +175,30 @@ class _AdTree:
         ]
 
     @cached_property
-    def currency_bits(self) -> Bases:
-        """A bit for each currency of its business; 0 where neither it nor anything else of its
-        account says one. From the eighth on they share a bit."""
+    def currencies(self) -> list[str | None]:
+        """Its own, or else the first that anything of its account says."""
+        # Of its business's account: what is not of the business may not be here another time.
         accounts = list(zip(self.business_ids, self.account_ids, strict=True))
-        said = [
-            (account, own)
+        of_account: dict[tuple[str | None, str | None], str] = {}
+        for account, own in zip(accounts, self.own_currencies, strict=True):
+            if own is not None and account[1] is not None:
+                of_account.setdefault(account, own)
+        return [
+            own or of_account.get(account)
             for account, own in zip(accounts, self.own_currencies, strict=True)
-            if own is not None and account[1] is not None
         ]
-        of_account = dict(reversed(said))
+
+    @cached_property
+    def currency_bits(self) -> Bases:
+        """A bit for each currency of its business, 0 for none; from the eighth on they share it."""
         bits = np.zeros(len(self.ids), np.uint8)
-        number_of: dict[tuple[str | None, str], int] = {}
-        counts = defaultdict[str | None, int](int)
-        for index, (own, account) in enumerate(zip(self.own_currencies, accounts, strict=True)):
-            currency, business_id = own or of_account.get(account), account[0]
-            if currency is None:
-                continue
-            if (business_id, currency) not in number_of:
-                number_of[business_id, currency] = min(counts[business_id], 7)
-                counts[business_id] += 1
-            bits[index] = 1 << number_of[business_id, currency]
+        number_of = defaultdict[str | None, dict[str, int]](dict)
+        for index, (business_id, currency) in enumerate(
+            zip(self.business_ids, self.currencies, strict=True)
+        ):
+            if currency is not None:
+                numbers = number_of[business_id]
+                bits[index] = 1 << min(numbers.setdefault(currency, len(numbers)), 7)
         return bits
 
     def is_deleted(self, index: int) -> bool:
@@ -372,8 +375,7 @@ class _Table:
         """Add rows to others, where these have no day of their own.
 
         A sum of which one part is unknown is unknown, and a sum is counted in all that its parts
-        are. Parts are added in their order, which makes
-        the same bits every time.
+        are. Parts are added in their order, which makes the same bits every time.
         """
         if not len(of):
             return

@@ -11,8 +11,7 @@ from datetime import date, datetime
 from typing import Any
 
 from pydantic import SecretStr
-from sqlalchemy import Connection, Row, Table, func, or_, select
-from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy import Connection, Row, Table, func, select
 
 from clarity_pipeline.domain.aggregates import (
     DAILY_SUM_COLUMNS,
@@ -25,7 +24,7 @@ from clarity_pipeline.domain.aggregates import (
 )
 from clarity_pipeline.domain.days import days_between
 from clarity_pipeline.settings import load_settings
-from clarity_pipeline.store.bulk import Replacement, WriteCounts, replace_rows
+from clarity_pipeline.store.bulk import Replacement, WriteCounts, replace_rows, upsert_into
 from clarity_pipeline.store.businesses import check_businesses_exist, lock_businesses
 from clarity_pipeline.store.database import Database
 from clarity_pipeline.store.dimension_aggregates import SliceToRollUp, roll_up
@@ -164,21 +163,6 @@ def _write_business_day(
         "built_from": business_day.built_from,
         "updated_at": now,
     }
-    upsert = sqlite.insert if connection.dialect.name == "sqlite" else postgresql.insert
-    insert = upsert(business_aggregates).values(values)
-    key = {"business_id", "date"}
-    changed = [name for name in values if name not in key]
-    statement = insert.on_conflict_do_update(
-        index_elements=sorted(key),
-        set_={name: insert.excluded[name] for name in changed},
-        where=or_(
-            *(
-                business_aggregates.c[name].is_distinct_from(insert.excluded[name])
-                for name in changed
-                if name != "updated_at"
-            )
-        ),
-    )
     stood = connection.scalar(
         select(func.count())
         .select_from(business_aggregates)
@@ -188,7 +172,11 @@ def _write_business_day(
         )
     )
     # SQLAlchemy forgets how many rows an INSERT wrote unless it is told to keep it.
-    written = connection.execute(statement, execution_options={"preserve_rowcount": True}).rowcount
+    written = connection.execute(
+        upsert_into(business_aggregates, connection.dialect.name),
+        values,
+        execution_options={"preserve_rowcount": True},
+    ).rowcount
     if not stood:
         return WriteCounts(inserted=1)
     return WriteCounts(updated=written, unchanged=1 - written)

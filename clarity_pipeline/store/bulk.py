@@ -13,6 +13,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime
 from enum import Enum
+from functools import cache
 from itertools import chain, islice, repeat
 from typing import Any, Final, cast
 
@@ -35,7 +36,7 @@ from sqlalchemy import (
     select,
     text,
 )
-from sqlalchemy.dialects.postgresql import insert as postgresql_insert
+from sqlalchemy.dialects import postgresql, sqlite
 
 from clarity_pipeline.store.schema import PlainText, utc_text
 from clarity_pipeline.store.storable import dump_json, storable_json, storable_text
@@ -101,6 +102,10 @@ KEPT: Final = frozenset({"created_at"})
 """What a row keeps from when it was new."""
 
 
+UpdatingInsert = sqlite.Insert | postgresql.Insert
+"""An INSERT that can say what becomes of a row that is there already."""
+
+
 class Meeting(Enum):
     """What becomes of a row that stands already when another one of its key comes."""
 
@@ -150,6 +155,33 @@ def upsert_rows(
     inserted = len(rows) - stood
     updated = written - inserted
     return WriteCounts(inserted=inserted, updated=updated, unchanged=stood - updated)
+
+
+@cache
+def upsert_into(target: Table, dialect_name: str) -> UpdatingInsert:
+    """Adds a row of all columns, or brings the one of its key up to date where a value differs.
+
+    To be executed with the values as parameters: with them in it, it would be compiled each time.
+    """
+    insert = sqlite.insert if dialect_name == "sqlite" else postgresql.insert
+    return updating(insert(target), target)
+
+
+def updating(insert: UpdatingInsert, target: Table) -> UpdatingInsert:
+    """The same for an INSERT of many rows; build it once, for it is dear."""
+    key = list(target.primary_key)
+    values = [column for column in target.c if column not in set(key)]
+    return insert.on_conflict_do_update(
+        index_elements=key,
+        set_={column.name: insert.excluded[column.name] for column in values},
+        where=or_(
+            *(
+                column.is_distinct_from(insert.excluded[column.name])
+                for column in values
+                if column.name not in UNCOMPARED
+            )
+        ),
+    )
 
 
 def insert_rows(connection: Connection, target: Table, rows: Rows) -> int:
@@ -233,7 +265,7 @@ def _insert(
 def _insert_postgresql(
     connection: Connection, target: Table, batches: Sequence[Rows], *, meeting: Meeting | None
 ) -> int:
-    destination = target.name if meeting is None else f"staged_{target.name}"
+    destination = target.name if meeting is None else _staging_name(target)
     if meeting is not None:
         connection.exec_driver_sql(
             f"CREATE TEMPORARY TABLE {destination} (LIKE {target.name}) ON COMMIT DROP"
@@ -252,22 +284,32 @@ def _insert_postgresql(
             copy.write(copy_text(target, rows))
     if meeting is None:
         return sum(len(rows) for rows in batches)
-    staged = target.to_metadata(MetaData(), name=destination)
+    # SQLAlchemy forgets how many rows an INSERT wrote unless it is told to keep it.
+    return connection.execute(
+        _merge_of_staged(target, tuple(names), meeting),
+        execution_options={"preserve_rowcount": True},
+    ).rowcount
+
+
+def _staging_name(target: Table) -> str:
+    return f"staged_{target.name}"
+
+
+@cache
+def _merge_of_staged(target: Table, names: tuple[str, ...], meeting: Meeting) -> UpdatingInsert:
+    # Made once: SQLAlchemy would compile each anew, and keep hundreds of a quarter of a MiB each.
+    staged = target.to_metadata(MetaData(), name=_staging_name(target))
     selected = select(*(staged.c[name] for name in names))
-    insert = postgresql_insert(target).from_select(names, selected)
+    insert = postgresql.insert(target).from_select(names, selected)
     merged: dict[str, ColumnElement[Any]] = {
         name: literal_column(words)
         for name, words in _merged(target, names, meeting=meeting, overlay="{} || {}").items()
     }
-    # SQLAlchemy forgets how many rows an INSERT wrote unless it is told to keep it.
-    return connection.execute(
-        insert.on_conflict_do_update(
-            index_elements=list(target.primary_key),
-            set_=merged | {name: insert.excluded[name] for name in UNCOMPARED},
-            where=or_(*(target.c[name].is_distinct_from(value) for name, value in merged.items())),
-        ),
-        execution_options={"preserve_rowcount": True},
-    ).rowcount
+    return insert.on_conflict_do_update(
+        index_elements=list(target.primary_key),
+        set_=merged | {name: insert.excluded[name] for name in UNCOMPARED},
+        where=or_(*(target.c[name].is_distinct_from(value) for name, value in merged.items())),
+    )
 
 
 def _insert_sqlite(

@@ -12,12 +12,11 @@ from datetime import date, datetime
 from typing import TYPE_CHECKING, Any, Final
 
 import pandas as pd
-from sqlalchemy import Connection, Row, func, or_, select
-from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy import Connection, Row, func, select
 
 from clarity_pipeline.domain.dimensions import DEFAULT_COMBOS, DIMENSION_COLUMNS
 from clarity_pipeline.domain.metrics import CLICK_BLOCK_COLUMNS, COUNT_COLUMNS, METRIC_COLUMNS
-from clarity_pipeline.store.bulk import Replacement, WriteCounts, replace_rows
+from clarity_pipeline.store.bulk import Replacement, WriteCounts, replace_rows, upsert_into
 from clarity_pipeline.store.businesses import lock_businesses
 from clarity_pipeline.store.database import Database
 from clarity_pipeline.store.partitions import ensure_partitions
@@ -187,23 +186,8 @@ def _frame_column(name: str, values: list[Any]) -> object:
 def _save_states(
     connection: Connection, slices: Sequence[NormalisedSlice], *, now: datetime
 ) -> None:
-    upsert = sqlite.insert if connection.dialect.name == "sqlite" else postgresql.insert
-    insert = upsert(daily_slices)
-    key = list(daily_slices.primary_key)
-    values = [column for column in daily_slices.c if column not in set(key)]
     connection.execute(
-        insert.on_conflict_do_update(
-            index_elements=key,
-            set_={column.name: insert.excluded[column.name] for column in values},
-            where=or_(
-                *(
-                    column.is_distinct_from(insert.excluded[column.name])
-                    for column in values
-                    if column.name != "updated_at"
-                )
-            ),
-        ),
-        # As parameters, not values(): a statement of many rows would be compiled anew each time.
+        upsert_into(daily_slices, connection.dialect.name),
         [_state_values(item, now=now) for item in slices],
     )
 

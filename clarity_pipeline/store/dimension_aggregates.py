@@ -20,7 +20,6 @@ from sqlalchemy import (
     case,
     delete,
     func,
-    or_,
     select,
 )
 from sqlalchemy import cast as sql_cast
@@ -28,11 +27,14 @@ from sqlalchemy.dialects import postgresql, sqlite
 
 from clarity_pipeline.domain.aggregates import DAILY_SUM_COLUMNS
 from clarity_pipeline.domain.insight import BreakdownBy
-from clarity_pipeline.store.bulk import UNCOMPARED
+from clarity_pipeline.store.bulk import updating
 from clarity_pipeline.store.database import Database
 from clarity_pipeline.store.schema import daily_metrics, dimension_aggregates
 
 _INT64_MAX: Final = 2**63 - 1
+
+_NEXT_TO_NOTHING: Final = 1e-100
+"""PostgreSQL refuses to multiply what would come out too small for a number, and does not say 0."""
 
 _DIMENSIONS_OF: Final[Mapping[str, Sequence[BreakdownBy]]] = {
     by.combo.dimension_set: [each for each in BreakdownBy if each.combo == by.combo]
@@ -113,6 +115,7 @@ def _sums_by(by: BreakdownBy) -> Select[*tuple[Any, ...]]:
     value = table[by.dimension.column]
     sessions = func.coalesce(table.sessions, 0)
     page_views = sessions * case((table.pages_per_session > 0, table.pages_per_session), else_=1.0)
+    is_measurable = (table.scroll_depth > _NEXT_TO_NOTHING) & (page_views > _NEXT_TO_NOTHING)
     # Not as integers, of which the product may be too large for one.
     milliseconds = func.sum(
         func.coalesce(table.engagement_time_ms * sql_cast(sessions, Double), 0.0)
@@ -136,7 +139,7 @@ def _sums_by(by: BreakdownBy) -> Select[*tuple[Any, ...]]:
             func.sum(table.excessive_scroll),
             func.sum(table.quick_backs),
             sessions_knowing("quick_backs"),
-            func.sum(func.coalesce(table.scroll_depth * page_views, 0.0)),
+            func.sum(case((is_measurable, table.scroll_depth * page_views), else_=0.0)),
             func.sum(case((table.scroll_depth.is_not(None), page_views), else_=0.0)),
             case(
                 (milliseconds < float(_INT64_MAX), sql_cast(milliseconds, BigInteger)),
@@ -166,21 +169,9 @@ def _upsert(by: BreakdownBy, dialect_name: str) -> Any:
         *DAILY_SUM_COLUMNS,
         *("built_from", "updated_at"),
     ]
-    upsert = sqlite.insert if dialect_name == "sqlite" else postgresql.insert
-    insert = upsert(dimension_aggregates).from_select(names, _sums_by(by))
-    key = list(dimension_aggregates.primary_key)
-    values = [column for column in dimension_aggregates.c if column not in set(key)]
-    return insert.on_conflict_do_update(
-        index_elements=key,
-        set_={column.name: insert.excluded[column.name] for column in values},
-        where=or_(
-            *(
-                column.is_distinct_from(insert.excluded[column.name])
-                for column in values
-                if column.name not in UNCOMPARED
-            )
-        ),
-    )
+    insert = sqlite.insert if dialect_name == "sqlite" else postgresql.insert
+    summed = insert(dimension_aggregates).from_select(names, _sums_by(by))
+    return updating(summed, dimension_aggregates)
 
 
 def _removal(by: BreakdownBy) -> Any:

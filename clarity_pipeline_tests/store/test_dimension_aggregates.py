@@ -136,12 +136,13 @@ def stored(database: Database) -> list[Any]:
         )
 
 
-def seen(sessions: int, *, engagement_time_ms: float) -> Row:
-    knowing = {"sessions": sessions, "engagement_time_ms": engagement_time_ms}
-    return dict.fromkeys(("campaign", "channel", *METRIC_COLUMNS)) | knowing
+def seen(sessions: int, **knowing: float) -> Row:
+    unknown = dict.fromkeys(("campaign", "channel", *METRIC_COLUMNS))
+    return unknown | {"sessions": sessions} | knowing
 
 
 @example(rows=[seen(MAX_COUNT, engagement_time_ms=73.0), *[seen(7, engagement_time_ms=1.0)] * 3])
+@example(rows=[seen(1, scroll_depth=1e-200, pages_per_session=1e-200), seen(1, scroll_depth=50.0)])
 @settings(
     max_examples=15,
     deadline=None,

@@ -49,6 +49,18 @@ def test_a_rebuilt_day_that_has_not_changed_writes_nothing_even_when_forced(
     assert gc.isenabled()
 
 
+def test_what_nobody_collects_while_a_day_is_rebuilt_is_next_to_nothing(agency: Agency) -> None:
+    synced(agency)
+    left: list[int] = []
+    for _ in range(2):  # statements are made the first time
+        gc.collect()
+        gc.disable()
+        rebuild(agency.database, day=DAY, now=agency.now, force=True)
+        gc.enable()
+        left.append(gc.collect())
+    assert left[1] < 150
+
+
 def test_a_corrupt_landed_body_fails_its_business_and_its_other_slices_are_written(
     agency: Agency,
 ) -> None:

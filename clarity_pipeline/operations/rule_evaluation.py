@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from clarity_pipeline.domain.day_checks import markdown_table
 from clarity_pipeline.domain.day_history import is_obtainable
-from clarity_pipeline.domain.days import check_day_is_over
+from clarity_pipeline.domain.days import check_day_is_over, day_collected_at
 from clarity_pipeline.domain.errors import InvalidRule, StoreError, UnknownRule
 from clarity_pipeline.domain.notices import rule_notice
 from clarity_pipeline.domain.rules.actions import (
@@ -148,7 +148,7 @@ def evaluate_day(
     ]
     broken = dict(in_force.broken)
     if not due:
-        _tell_which_rules_are_broken(database, broken, due, now=now)
+        _tell_which_rules_are_broken(database, broken, due, day=day, now=now)
         return EvaluatedDay(day=day, rules=0, broken=broken)
     ready, waiting = _businesses(
         database,
@@ -169,7 +169,7 @@ def evaluate_day(
             with_nobodys=business_ids is None,
         )
     )
-    _tell_which_rules_are_broken(database, work.broken, due, now=now)
+    _tell_which_rules_are_broken(database, work.broken, due, day=day, now=now)
     logger.info(
         "day %s: %d rules evaluated for %d businesses, %d evaluations written, %d businesses to "
         "come",
@@ -195,9 +195,16 @@ def evaluate_day(
 
 
 def _tell_which_rules_are_broken(
-    database: Database, broken: Mapping[str, str], due: Collection[_DueRule], *, now: datetime
+    database: Database,
+    broken: Mapping[str, str],
+    due: Collection[_DueRule],
+    *,
+    day: date,
+    now: datetime,
 ) -> None:
-    well = {each.stored.rule.name for each in due} - broken.keys()
+    # A backfill of days of which some break a rule would say so, and take it back, day by day.
+    is_latest = day >= day_collected_at(now)
+    well = {each.stored.rule.name for each in due if is_latest} - broken.keys()
     told = [rule_notice(name, trouble) for name, trouble in sorted(broken.items())]
     told += [rule_notice(name, None) for name in sorted(well)]
     if told:

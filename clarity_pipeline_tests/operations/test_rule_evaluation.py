@@ -588,6 +588,8 @@ def test_a_broken_rule_is_told_once_and_again_when_it_decides(
     )
     with acme.transaction() as connection:
         connection.execute(update(rules_table).where(of_it).values(document=whole))
+    evaluate(acme, THE_DAY_BEFORE)
+    assert list_notices(acme) == [told]
     evaluate(acme)
     evaluate(acme)
     assert [each.title for each in list_notices(acme)] == [

@@ -692,7 +692,7 @@ def _acts_on_ads(rule: Rule) -> bool:
 
 def _with_leave(rule: Rule) -> Iterator[tuple[str, Condition]]:
     for path, condition in conditions_of(rule.conditions):
-        if condition.leave is not None:
+        if rule.has_leave(condition):
             yield path, condition
 
 

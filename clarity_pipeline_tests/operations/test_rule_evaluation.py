@@ -35,7 +35,12 @@ from clarity_pipeline.store.rule_evaluations import (
 from clarity_pipeline.store.schema import rule_evaluations
 from clarity_pipeline.store.schema import rules as rules_table
 from clarity_pipeline.store.vault import TokenVault
-from clarity_pipeline_tests.domain.rules.histories import condition, last_days, rule
+from clarity_pipeline_tests.domain.rules.histories import (
+    condition,
+    last_days,
+    leave_of_a_business,
+    rule,
+)
 from clarity_pipeline_tests.factories import DAY, NOW, connect_business
 from clarity_pipeline_tests.rule_worlds import (
     SHOP,
@@ -519,11 +524,14 @@ def test_further_sums_are_read_by_name(acme: Database) -> None:
 # What was true before
 
 
-def test_what_was_true_ends_at_its_own_threshold(acme: Database) -> None:
+@pytest.mark.parametrize(
+    "asked", [{"conditions": condition(value=10, leave=8)}, leave_of_a_business(8, value=10)]
+)
+def test_what_was_true_ends_at_its_own_threshold(acme: Database, asked: dict[str, Any]) -> None:
     spends = [20.0, 9.0, 7.0, 9.0]
     days = [DAY - timedelta(days=3 - place) for place in range(4)]
     put_days(acme, "one", {day: {"spend": s} for day, s in zip(days, spends, strict=True)})
-    arm(acme, condition(value=10, leave=8))
+    arm(acme, **asked)
     for day in days:
         store_day(acme, day, sums())
         evaluate(acme, day, now=end_of(day) + timedelta(minutes=15))

@@ -483,5 +483,6 @@ def _notes(replayed: Replay, days: Sequence[date]) -> Iterator[str]:
         "A day of Clarity counts from when its reply had landed; numbers of ads, entities and "
         "connections are taken as they are stored now."
     )
-    if any(condition.leave is not None for _, condition in conditions_of(replayed.rule.conditions)):
+    rule = replayed.rule
+    if any(rule.has_leave(condition) for _, condition in conditions_of(rule.conditions)):
         yield "Before the first day nothing was held, as with a rule that is armed on that day."

@@ -383,7 +383,7 @@ class _ConditionEvaluation:
         gates = self._gates()
         latest = self._measure(self.as_of, gates)
         values, tos, leaves = self._thresholds()
-        is_held = self.is_held & (condition.leave is not None)
+        is_held = self.is_held & ~np.isnan(leaves)
         threshold = np.where(is_held, leaves, values)
         truth = self._truth(latest, threshold, tos)
         reason = latest.reasons.codes

@@ -900,6 +900,12 @@ class Rule(_Strict):
         """The other thresholds that this business has for the condition; None for the usual."""
         return self._overrides.get((business_id, condition.key or ""))
 
+    def has_leave(self, condition: Condition) -> bool:
+        """Whether a condition of this rule has a `leave`, were it for one business alone."""
+        return condition.leave is not None or any(
+            each.condition == condition.key and each.leave is not None for each in self.overrides
+        )
+
     @cached_property
     def _overrides(self) -> Mapping[tuple[str, str], Override]:
         return {(each.business, each.condition): each for each in self.overrides}

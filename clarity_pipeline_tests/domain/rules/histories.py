@@ -34,6 +34,12 @@ def condition(metric: str = "spend", operator: str = ">", value: Any = 10, **mor
     }
 
 
+def leave_of_a_business(leave: float, *, business: str = "acme", **more: Any) -> dict[str, Any]:
+    """What a rule needs for a condition that only one business leaves late."""
+    override = {"business": business, "condition": "late", "leave": leave}
+    return {"conditions": condition(key="late", **more), "overrides": [override]}
+
+
 def last_days(days: int) -> dict[str, Any]:
     return {"kind": "last_days", "days": days}
 

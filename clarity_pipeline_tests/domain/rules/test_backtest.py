@@ -35,6 +35,7 @@ from clarity_pipeline_tests.domain.rules.histories import (
     condition,
     daily,
     last_days,
+    leave_of_a_business,
     rule,
     series_of,
 )
@@ -316,8 +317,10 @@ def test_a_change_is_not_known_before_its_day() -> None:
     assert found.days_fired == 2
 
 
-def test_what_holds_is_carried_from_day_to_day_and_over_days_that_are_unknown() -> None:
-    held = rule(condition(value=10, leave=5))
+@pytest.mark.parametrize(
+    "held", [rule(condition(value=10, leave=5)), rule(**leave_of_a_business(5, value=10))]
+)
+def test_what_holds_is_carried_from_day_to_day_and_over_days_that_are_unknown(held: Rule) -> None:
     found = backtest(held, daily("spend", 8, 20, 8, None, 8, 4, 8))
     assert answers(found) == [
         (0, 1, 0),

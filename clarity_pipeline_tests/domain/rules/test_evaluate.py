@@ -24,6 +24,7 @@ from clarity_pipeline_tests.domain.rules.histories import (
     decide,
     find,
     last_days,
+    leave_of_a_business,
     ratio_days,
     rule,
     series_of,
@@ -541,6 +542,19 @@ def test_what_has_begun_ends_at_another_threshold(
     assert finding.truth == truth
     assert finding.is_held == (was_true and leave is not None)
     assert finding.threshold == (leave if finding.is_held else 10)
+
+
+def test_what_ends_at_another_threshold_for_one_business_ends_at_the_usual_for_others() -> None:
+    entities = Entities.of([AN_AD, replace(AN_AD, id="other", business_id="globex")])
+    evaluation = evaluate(
+        rule(**leave_of_a_business(5, value=10)),
+        entities=entities,
+        series={Source.ADS: series_of([daily("spend", 7), daily("spend", 7)])},
+        as_of=AS_OF,
+        was_true={"conditions": np.array([True, True])},
+    )
+    assert [each.truth for each in evaluation.decisions()] == [TRUE, FALSE]
+    assert [each.findings[0].threshold for each in evaluation.decisions()] == [5, 10]
 
 
 def test_a_run_of_days_through_hysteresis() -> None:

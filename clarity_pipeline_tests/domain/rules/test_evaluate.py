@@ -13,7 +13,7 @@ import pytest
 from clarity_pipeline.domain.rules.decisions import Reason, Truth
 from clarity_pipeline.domain.rules.evaluate import HistoryWanted, evaluate, history_wanted, select
 from clarity_pipeline.domain.rules.history import Basis, DailySeries, Entities, Entity, Source
-from clarity_pipeline.domain.rules.model import EntityStatus, Level
+from clarity_pipeline.domain.rules.model import EntityStatus, Level, conditions_of
 from clarity_pipeline_tests.domain.rules.histories import (
     AN_AD,
     AS_OF,
@@ -555,6 +555,14 @@ def test_what_ends_at_another_threshold_for_one_business_ends_at_the_usual_for_o
     )
     assert [each.truth for each in evaluation.decisions()] == [TRUE, FALSE]
     assert [each.findings[0].threshold for each in evaluation.decisions()] == [5, 10]
+
+
+def test_what_one_condition_leaves_late_for_a_business_says_nothing_of_the_others() -> None:
+    late = leave_of_a_business(5, value=10)
+    others = [condition(value=10), condition(value=10, key="another")]
+    both = rule({"all": [late["conditions"], *others]}, overrides=late["overrides"])
+    found = [both.has_leave(each) for _, each in conditions_of(both.conditions)]
+    assert found == [True, False, False]
 
 
 def test_a_run_of_days_through_hysteresis() -> None:

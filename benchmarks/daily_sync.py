@@ -87,13 +87,17 @@ def watched_memory() -> Generator[Callable[[], int]]:
     finished = threading.Event()
     peak = 0
 
+    command = process.cmdline()
+
     def look() -> None:
         nonlocal peak
         while not finished.wait(LOOK_EVERY_SECONDS):
-            of_now = 0
-            for each in (process, *process.children(recursive=True)):
+            of_now = process.memory_info().rss
+            for each in process.children(recursive=True):
                 with suppress(psutil.NoSuchProcess):
-                    of_now += each.memory_info().rss
+                    # For a moment after its start a process is this one, memory and all.
+                    if each.cmdline() != command:
+                        of_now += each.memory_info().rss
             peak = max(peak, of_now)
 
     looking = threading.Thread(target=look)

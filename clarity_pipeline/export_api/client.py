@@ -201,7 +201,11 @@ class ExportApiClient:
                 "connect the business again with the token copied in full."
             )
         with _Room(self._large_replies) as room:
-            return await self._fetch(request, token, room, clock=clock, on_reply=on_reply)
+            try:
+                return await self._fetch(request, token, room, clock=clock, on_reply=on_reply)
+            except ExportError as error:
+                # The frames that it came through hold the reply, and whoever keeps it keeps them.
+                raise error.with_traceback(None) from None
 
     async def _fetch(
         self,

@@ -289,6 +289,26 @@ def test_a_dimension_that_was_ignored_is_landed_and_refused(server: EmulatorServ
     assert [export.body for export in landing.exports] == [plain.encode()]
 
 
+@pytest.mark.parametrize(
+    "fault",
+    [
+        Fault(pad_to_bytes=2_000_000, announce_length=False),
+        Fault(body="[{" + " " * 100_000),
+        Fault(body='[{"metricName": "Traffic", "information": [{"sessions": 1}]}]'),
+    ],
+)
+def test_whoever_keeps_an_error_does_not_keep_the_reply(
+    server: EmulatorServer, fault: Fault
+) -> None:
+    server.control.add_fault(fault)
+    error = failure_of(lambda: fetch(server.base_url, max_reply_bytes=1_000_000))
+    frames = [frame for frame, _ in traceback.walk_tb(error.__traceback__)]
+    assert frames[-1].f_code is ExportApiClient.fetch.__code__
+    for frame in frames:
+        for kept in frame.f_locals.values():
+            assert not isinstance(kept, bytes | bytearray | list | Export), frame
+
+
 class CommitFailed(Exception):
     """What a caller's database might raise."""
 

@@ -599,15 +599,24 @@ def _for_each_business(
     """Do the work for each business, `at_once` at a time; one's error stays with it."""
     written: dict[str, WriteCounts] = {}
     failures: dict[str, str] = {}
+
+    def attempt(item: Item) -> WriteCounts | str:
+        try:
+            return work(item)
+        except ClarityError as error:
+            # No more than its words: the frames that it came through hold a business's rows.
+            return str(error.with_traceback(None))
+
     with (
         no_cyclic_garbage_collection(),
         ThreadPoolExecutor(at_once, thread_name_prefix="clarity-rebuild") as pool,
     ):
-        futures = {business_id: pool.submit(work, item) for business_id, item in items}
-        for business_id, future in futures.items():
-            try:
-                written[business_id] = future.result()
-            except ClarityError as error:
-                logger.warning("business %s is left as it was: %s", business_id, error)
-                failures[business_id] = str(error)
+        attempts = {business_id: pool.submit(attempt, item) for business_id, item in items}
+        for business_id, attempted in attempts.items():
+            outcome = attempted.result()
+            if isinstance(outcome, WriteCounts):
+                written[business_id] = outcome
+            else:
+                logger.warning("business %s is left as it was: %s", business_id, outcome)
+                failures[business_id] = outcome
     return written, failures

@@ -15,6 +15,7 @@ from sqlalchemy import Row, text
 
 from clarity_pipeline.domain.connections import ConnectionState
 from clarity_pipeline.domain.errors import RebuildFailed
+from clarity_pipeline.domain.normalise import NormalisedSlice
 from clarity_pipeline.domain.sync_jobs import JobStatus
 from clarity_pipeline.operations.connection_status import ConnectionStatus, connection_statuses
 from clarity_pipeline.operations.notices import record_connection_notices
@@ -59,6 +60,23 @@ def test_what_nobody_collects_while_a_day_is_rebuilt_is_next_to_nothing(agency: 
         gc.enable()
         left.append(gc.collect())
     assert left[1] < 150
+
+
+def test_a_business_that_fails_leaves_none_of_its_rows_in_memory(agency: Agency) -> None:
+    synced(agency)
+    with agency.database.transaction() as connection:
+        connection.execute(
+            text("UPDATE clarity_raw_exports SET sha256 = 'wrong' WHERE slot = 2"),
+        )
+    gc.collect()
+    gc.disable()
+    try:
+        rebuilt = rebuild_metrics(agency.database, day=DAY, now=agency.now, force=True)
+        kept = sum(isinstance(each, NormalisedSlice) for each in gc.get_objects())
+    finally:
+        gc.enable()
+    assert set(rebuilt.failures) == {"acme", "globex"}
+    assert kept == 0
 
 
 def test_a_corrupt_landed_body_fails_its_business_and_its_other_slices_are_written(

@@ -111,7 +111,7 @@ def export(
             _write(write_rules(each.rule for each in stored))
         return
     written = _write_files(stored, directory)
-    others = [] if names else _files_of_no_rule(stored, directory)
+    others = [] if names else _files_of_no_rule(stored, directory, apart_from=written)
     if as_json:
         print_json(
             {"files": [str(path) for path in written], "others": [str(path) for path in others]}
@@ -526,11 +526,14 @@ def _write_files(stored: Sequence[StoredRule], directory: Path) -> list[Path]:
     return written
 
 
-def _files_of_no_rule(in_use: Sequence[StoredRule], directory: Path) -> list[Path]:
-    """The files that say something else than these rules."""
+def _files_of_no_rule(
+    in_use: Sequence[StoredRule], directory: Path, *, apart_from: Sequence[Path]
+) -> list[Path]:
+    """The files that are of another rule than these, or that no rule can be read from."""
     names = {each.rule.name for each in in_use}
     return [
         file
         for file in _files_below(directory)
-        if any(document.name not in names for document in _documents(file))
+        if file not in apart_from
+        and any(document.name not in names for document in _documents(file))
     ]

@@ -159,16 +159,19 @@ def upsert_rows(
 
 @cache
 def upsert_into(target: Table, dialect_name: str) -> UpdatingInsert:
-    """Adds a row of all columns, or brings the one of its key up to date where a value differs.
+    """An INSERT of a row of all columns that updates the one of its key where a value differs.
 
     To be executed with the values as parameters: with them in it, it would be compiled each time.
     """
     insert = sqlite.insert if dialect_name == "sqlite" else postgresql.insert
-    return updating(insert(target), target)
+    return updating_where_different(insert(target), target)
 
 
-def updating(insert: UpdatingInsert, target: Table) -> UpdatingInsert:
-    """The same for an INSERT of many rows; build it once, for it is dear."""
+def updating_where_different(insert: UpdatingInsert, target: Table) -> UpdatingInsert:
+    """An INSERT of rows of all columns that updates those of the same keys where a value differs.
+
+    Build it once: putting it together takes longer than the database does.
+    """
     key = list(target.primary_key)
     values = [column for column in target.c if column not in set(key)]
     return insert.on_conflict_do_update(

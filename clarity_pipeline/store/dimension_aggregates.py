@@ -27,7 +27,7 @@ from sqlalchemy.dialects import postgresql, sqlite
 
 from clarity_pipeline.domain.aggregates import DAILY_SUM_COLUMNS
 from clarity_pipeline.domain.insight import BreakdownBy
-from clarity_pipeline.store.bulk import updating
+from clarity_pipeline.store.bulk import updating_where_different
 from clarity_pipeline.store.database import Database
 from clarity_pipeline.store.schema import daily_metrics, dimension_aggregates
 
@@ -171,7 +171,7 @@ def _upsert(by: BreakdownBy, dialect_name: str) -> Any:
     ]
     insert = sqlite.insert if dialect_name == "sqlite" else postgresql.insert
     summed = insert(dimension_aggregates).from_select(names, _sums_by(by))
-    return updating(summed, dimension_aggregates)
+    return updating_where_different(summed, dimension_aggregates)
 
 
 def _removal(by: BreakdownBy) -> Any:

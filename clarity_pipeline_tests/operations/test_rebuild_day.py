@@ -56,9 +56,11 @@ def test_what_nobody_collects_while_a_day_is_rebuilt_is_next_to_nothing(agency: 
     for _ in range(2):  # statements are made the first time
         gc.collect()
         gc.disable()
-        rebuild(agency.database, day=DAY, now=agency.now, force=True)
-        gc.enable()
-        left.append(gc.collect())
+        try:
+            rebuild(agency.database, day=DAY, now=agency.now, force=True)
+            left.append(gc.collect())
+        finally:
+            gc.enable()
     assert left[1] < 150
 
 

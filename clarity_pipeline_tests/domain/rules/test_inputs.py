@@ -185,6 +185,20 @@ def test_a_sum_of_ads_of_several_currencies_says_so(seed: int) -> None:
             assert series.basis is None or bits.bit_count() == len(currencies)
 
 
+def test_more_currencies_than_bits_are_still_several() -> None:
+    account = Account(0)
+    an_ad = {"level": "ad", "parent_id": None, "business_id": "acme", "name": "", "changed_on": 0}
+    an_ad |= {"status": "active", "landing_page": None, "account_id": None}
+    account.ads = {f"meta:{n}": {**an_ad, "currency": f"AA{n}"} for n in range(9)}
+    account.days.clear()
+    account.days |= dict.fromkeys([(id_, 0) for id_ in account.ads], 1.0)
+    inputs = account.inputs()
+    series = inputs.series[Source.ADS]
+    assert series.basis is not None
+    of_acme = int(series.row_of_entity[inputs.entities.ids.index("acme")])
+    assert int(series.basis[of_acme, 0]).bit_count() == 8
+
+
 def expected_spend(account: Account, id_: str, day: int) -> float | str | None:
     if id_ in account.ads:
         return account.spend(id_, day)
